@@ -1,0 +1,148 @@
+#include "config.h"
+#include "log.h"
+
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <syslog.h>
+
+#include "buf.h"
+#include "limits.h"
+
+/*
+ * A line is made in a local buffer, escaped, cut, compared with the one before and written in one
+ * call.  The mutex protects "last" and "n_repeats" and keeps lines whole.
+ */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static char last[LIMIT_LOG_LINE + 1];
+static enum log_level last_level;
+static unsigned long n_repeats;
+
+static char program[64] = "vmimagefs";
+static bool use_syslog;
+static atomic_int threshold = LOG_LVL_INFO;
+
+static const char *const names[] = { "error", "warning", "info", "debug" };
+static const int priorities[] = { LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
+
+void
+log_open(const char *name, bool to_syslog, enum log_level level)
+{
+	snprintf(program, sizeof(program), "%s", name);
+	use_syslog = to_syslog;
+	atomic_store(&threshold, (int)level);
+	/* LOG_NDELAY: a process in a sandbox cannot make the socket later. */
+	if (to_syslog)
+		openlog(program, LOG_PID | LOG_NDELAY, LOG_DAEMON);
+}
+
+void
+log_set_level(enum log_level level)
+{
+	atomic_store(&threshold, (int)level);
+}
+
+bool
+log_level_parse(const char *name, enum log_level *level)
+{
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (strcmp(name, names[i]) == 0) {
+			*level = (enum log_level)i;
+			return true;
+		}
+	}
+	return false;
+}
+
+static void
+emit(enum log_level level, const char *line)
+{
+	if (use_syslog)
+		syslog(priorities[level], "%s", line);
+	else
+		fprintf(stderr, "%s: %s: %s\n", program, names[level], line);
+}
+
+/* Writes the line, unless it is the last one again: that is counted and said with the next other line. */
+static void
+write_line(enum log_level level, const char *line)
+{
+	char repeats[64];
+
+	pthread_mutex_lock(&lock);
+	if (level == last_level && strcmp(line, last) == 0) {
+		n_repeats++;
+	} else {
+		if (n_repeats > 0) {
+			snprintf(repeats, sizeof(repeats), "last message repeated %lu times", n_repeats);
+			emit(last_level, repeats);
+		}
+		n_repeats = 0;
+		last_level = level;
+		snprintf(last, sizeof(last), "%s", line);
+		emit(level, line);
+	}
+	pthread_mutex_unlock(&lock);
+}
+
+static void __attribute__((format(printf, 2, 0)))
+vlog(enum log_level level, const char *fmt, va_list ap)
+{
+	struct buf line = BUF_INIT;
+	char *text;
+	int n;
+
+	if ((int)level > atomic_load(&threshold))
+		return;
+	n = vasprintf(&text, fmt, ap);
+	if (n < 0)
+		return;
+	buf_add_escaped(&line, text, (size_t)n);
+	free(text);
+	if (line.len > LIMIT_LOG_LINE) {
+		size_t whole = line.len;
+
+		line.len = LIMIT_LOG_LINE - 32;
+		buf_printf(&line, "... (%zu bytes)", whole);
+	}
+	write_line(level, buf_str(&line));
+	buf_release(&line);
+}
+
+#define LOG_FUNCTION(name, level)			\
+	void						\
+	name(const char *fmt, ...)			\
+	{						\
+		va_list ap;				\
+							\
+		va_start(ap, fmt);			\
+		vlog(level, fmt, ap);			\
+		va_end(ap);				\
+	}
+
+LOG_FUNCTION(log_error, LOG_LVL_ERROR)
+LOG_FUNCTION(log_warning, LOG_LVL_WARNING)
+LOG_FUNCTION(log_info, LOG_LVL_INFO)
+LOG_FUNCTION(log_debug, LOG_LVL_DEBUG)
+
+static void __attribute__((format(printf, 2, 3)))
+log_at(enum log_level level, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vlog(level, fmt, ap);
+	va_end(ap);
+}
+
+void
+log_err(enum log_level level, const char *subject, const struct err *err)
+{
+	if (err->code != CODE_NONE)
+		log_at(level, "code %d: %s: %s", (int)err->code, subject, err->text);
+	else
+		log_at(level, "%s: %s", subject, err->text);
+}

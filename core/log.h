@@ -1,0 +1,28 @@
+/*
+ * log.h - one line a fact, to syslog or stderr.
+ *
+ * Lines are escaped (no control bytes from outside) and cut at LIMIT_LOG_LINE bytes.  The same
+ * line repeated is written once and counted.  Any thread.  Only the tops log: engine, commands,
+ * the FUSE edge; everything below returns a struct err.
+ */
+#ifndef VMI_LOG_H
+#define VMI_LOG_H
+
+#include <stdbool.h>
+#include "err.h"
+
+enum log_level { LOG_LVL_ERROR, LOG_LVL_WARNING, LOG_LVL_INFO, LOG_LVL_DEBUG };
+
+void log_open(const char *program, bool to_syslog, enum log_level level);
+void log_set_level(enum log_level level);
+bool log_level_parse(const char *name, enum log_level *level);	/* error warning info debug */
+
+void log_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void log_warning(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void log_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void log_debug(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* "code 42: subject: sentence": the one line of a refusal (code left out where there is none). */
+void log_err(enum log_level level, const char *subject, const struct err *err);
+
+#endif

@@ -1,0 +1,28 @@
+#include "config.h"
+#include "thread.h"
+
+#include <signal.h>
+
+/* Enough for an error sentence, a path and the sanitizers' red zones. */
+enum { THREAD_STACK = 512 << 10 };
+
+int
+thread_start(pthread_t *thread, void *(*fn)(void *arg), void *arg)
+{
+	sigset_t all, before;
+	pthread_attr_t attr;
+	int rc;
+
+	rc = pthread_attr_init(&attr);
+	if (rc != 0)
+		return -rc;
+	rc = pthread_attr_setstacksize(&attr, THREAD_STACK);
+	/* Inherited, so set around the creation: the thread never runs without it. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	if (rc == 0)
+		rc = pthread_create(thread, &attr, fn, arg);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	pthread_attr_destroy(&attr);
+	return -rc;
+}
