@@ -1,0 +1,226 @@
+/*
+ * Moving things aside: bytes that failed verification to quarantine/, whatever we did not put
+ * there to lost+found/.
+ *
+ * quarantine/<hex>.<number>: one file a digest, LIMIT_QUARANTINE_FILES in all; numbers grow, so
+ * the lowest is the oldest.  They are our own downloads and can be had again, so the bound may
+ * delete them.
+ *
+ * lost+found/<number>-<old name>: never deleted by us.  The number makes the name unique; bytes
+ * of the old name outside [A-Za-z0-9._+-] become '_'.
+ */
+#include "config.h"
+#include "store.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "limits.h"
+#include "store_priv.h"
+#include "storedir.h"
+
+enum {
+	LOST_NAME_KEEP = 200,	/* bytes of the old name that are kept */
+	LOST_TRIES = 1000,	/* numbers tried before giving up */
+	QUARANTINE_SCAN = 4 * LIMIT_QUARANTINE_FILES,	/* names looked at in one go */
+};
+
+/* ---- quarantine -------------------------------------------------------------------------- */
+
+struct quarantined {
+	char name[STORE_NAME_MAX + 1];
+	int64_t number;
+};
+
+struct quarantine {
+	struct quarantined files[QUARANTINE_SCAN];
+	size_t n_files;
+};
+
+/* "<128 hex>.<number>" */
+static bool
+parse_quarantined(const char *name, struct quarantined *q)
+{
+	char hex[DIGEST_HEX + 1];
+	struct digest d;
+	char *end;
+
+	if (strlen(name) < DIGEST_HEX + 2 || name[DIGEST_HEX] != '.' ||
+	    !isdigit((unsigned char)name[DIGEST_HEX + 1]))
+		return false;
+	memcpy(hex, name, DIGEST_HEX);
+	hex[DIGEST_HEX] = '\0';
+	if (!digest_parse(hex, &d))
+		return false;
+	errno = 0;
+	q->number = strtoll(name + DIGEST_HEX + 1, &end, 10);
+	snprintf(q->name, sizeof(q->name), "%s", name);
+	return errno == 0 && *end == '\0';
+}
+
+bool
+store_aside_is_quarantined(const char *name)
+{
+	struct quarantined q;
+
+	return parse_quarantined(name, &q);
+}
+
+static int
+note_quarantined(void *arg, int dir, const char *name)
+{
+	struct quarantine *all = arg;
+
+	(void)dir;
+	if (all->n_files < QUARANTINE_SCAN &&
+	    parse_quarantined(name, &all->files[all->n_files]))
+		all->n_files++;
+	return 0;
+}
+
+static int
+older_first(const void *a, const void *b)
+{
+	const struct quarantined *x = a, *y = b;
+
+	return (x->number > y->number) - (x->number < y->number);
+}
+
+/* Makes room for one file more with this digest. */
+static int
+thin_quarantine(struct store *s, const char *hex, int64_t *next)
+{
+	CLEANUP_FREE struct quarantine *all = xcalloc(1, sizeof(*all));
+	size_t left;
+	int rc;
+
+	rc = storedir_each(s->quarantine, note_quarantined, all);
+	if (rc != 0)
+		return rc;
+	qsort(all->files, all->n_files, sizeof(all->files[0]), older_first);
+	*next = all->n_files > 0 ? all->files[all->n_files - 1].number + 1 : 1;
+	left = all->n_files;
+	for (size_t i = 0; i < all->n_files; i++) {
+		bool same = strncmp(all->files[i].name, hex, DIGEST_HEX) == 0;
+
+		if (!same && left < LIMIT_QUARANTINE_FILES)
+			continue;
+		if (unlinkat(s->quarantine, all->files[i].name, 0) != 0)
+			return -errno;
+		left--;
+	}
+	return 0;
+}
+
+int
+store_aside_quarantine(struct store *s, int dir, const char *hex)
+{
+	char to[DIGEST_HEX + 32];
+	int64_t number;
+	int rc;
+
+	pthread_mutex_lock(&s->aside);
+	rc = thin_quarantine(s, hex, &number);
+	if (rc == 0) {
+		snprintf(to, sizeof(to), "%s.%lld", hex, (long long)number);
+		rc = storedir_move(dir, hex, s->quarantine, to);
+	}
+	pthread_mutex_unlock(&s->aside);
+	return rc;
+}
+
+/* ---- lost+found -------------------------------------------------------------------------- */
+
+static int
+note_highest(void *arg, int dir, const char *name)
+{
+	int64_t *next = arg;
+	char *end;
+	long long n;
+
+	(void)dir;
+	if (!isdigit((unsigned char)name[0]))
+		return 0;
+	errno = 0;
+	n = strtoll(name, &end, 10);
+	if (errno == 0 && *end == '-' && n < INT64_MAX / 2 && n >= *next)
+		*next = n + 1;
+	return 0;
+}
+
+static void
+lost_name(int64_t number, const char *old, char to[STORE_NAME_MAX + 1])
+{
+	int len = snprintf(to, STORE_NAME_MAX + 1, "%lld-%.*s", (long long)number,
+			   LOST_NAME_KEEP, old);
+
+	for (int i = 0; i < len && to[i] != '\0'; i++) {
+		unsigned char c = (unsigned char)to[i];
+
+		if (c >= 0x80 || (!isalnum(c) && strchr("._+-", c) == NULL))
+			to[i] = '_';
+	}
+}
+
+int
+store_aside_lost(struct store *s, int dir, const char *name, char to[STORE_NAME_MAX + 1])
+{
+	int rc = 0;
+
+	pthread_mutex_lock(&s->aside);
+	if (s->next_lost == 0) {
+		s->next_lost = 1;
+		rc = storedir_each(s->lost, note_highest, &s->next_lost);
+	}
+	for (int i = 0; rc == 0 && i < LOST_TRIES; i++) {
+		lost_name(s->next_lost++, name, to);
+		rc = storedir_move(dir, name, s->lost, to);
+		if (rc != -EEXIST)
+			break;
+		rc = 0;
+	}
+	pthread_mutex_unlock(&s->aside);
+	return rc;
+}
+
+/* ---- either ------------------------------------------------------------------------------ */
+
+int
+store_aside_any(struct store *s, int dir, const char *hex)
+{
+	char to[STORE_NAME_MAX + 1];
+	struct stat st;
+
+	if (fstatat(dir, hex, &st, AT_SYMLINK_NOFOLLOW) != 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (S_ISREG(st.st_mode))
+		return store_aside_quarantine(s, dir, hex);
+	return store_aside_lost(s, dir, hex, to);
+}
+
+int
+store_quarantine_object(struct store *s, const struct digest *d, struct err *err)
+{
+	CLEANUP_FD int shard = -1;
+	char hex[DIGEST_HEX + 1];
+	int rc;
+
+	digest_hex(d, hex);
+	shard = store_shard(s, hex, false);
+	if (shard == -ENOENT || shard == -ENOTDIR || shard == -ELOOP)
+		return 0;
+	rc = shard < 0 ? shard : store_aside_any(s, shard, hex);
+	if (rc == 0)
+		rc = storedir_sync(shard);
+	if (rc != 0) {
+		errno = -rc;
+		return err_set(err, errno, "cannot move object '%s' to quarantine: %m", hex);
+	}
+	return 0;
+}

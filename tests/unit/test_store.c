@@ -1,0 +1,450 @@
+/*
+ * The store on real files: marker, lock, and objects that somebody changed.
+ */
+#include "config.h"
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include <sys/sysmacros.h>
+
+#include "tests/lib/storebed.h"
+
+static const char TEXT[] = "an image, of a kind";
+enum { TEXT_LEN = sizeof(TEXT) - 1 };
+
+static int
+setup(void **state)
+{
+	*state = bed_new();
+	return 0;
+}
+
+static int
+setup_bare(void **state)
+{
+	*state = bed_new_bare();
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	bed_free(*state);
+	return 0;
+}
+
+/* ---- marker and lock --------------------------------------------------------------------- */
+
+static void
+missing_marker(void **state)
+{
+	struct bed *b = *state;
+
+	assert_int_equal(store_open(&b->conf, BED_ID, &b->store, &b->err), -EIO);
+	assert_int_equal(b->err.code, CODE_CORRUPT);
+	assert_non_null(strstr(b->err.text, "cache marker missing"));
+	assert_null(b->store);
+	/* Nothing was made in what may be a mount point. */
+	assert_int_equal(bed_count(b, "."), 0);
+}
+
+static void
+other_marker(void **state)
+{
+	struct bed *b = *state;
+	const char *other = "11111111-2222-3333-4444-555555555555";
+
+	assert_int_equal(store_init(&b->conf, other, false, &b->err), 0);
+	assert_int_equal(store_open(&b->conf, BED_ID, &b->store, &b->err), -EIO);
+	assert_non_null(strstr(b->err.text, other));
+	assert_int_equal(store_init(&b->conf, BED_ID, false, &b->err), -EEXIST);
+	assert_int_equal(store_open(&b->conf, other, &b->store, &b->err), 0);
+}
+
+static void
+forced_marker(void **state)
+{
+	struct bed *b = *state;
+	struct store *second = NULL;
+
+	bed_open(b);
+	assert_int_equal(store_init(&b->conf, "another", true, &b->err), -EBUSY);
+	assert_int_equal(b->err.code, CODE_BUSY);
+	store_close(b->store);
+	b->store = NULL;
+	assert_int_equal(store_init(&b->conf, "another", true, &b->err), 0);
+	assert_int_equal(store_open(&b->conf, "another", &second, &b->err), 0);
+	store_close(second);
+}
+
+static void
+init_again(void **state)
+{
+	struct bed *b = *state;
+	struct digest d;
+	int64_t blocks;
+
+	bed_add_object(b, TEXT, &d);
+	assert_int_equal(store_init(&b->conf, BED_ID, false, &b->err), 0);
+	assert_true(store_object_stat(b->store, &d, TEXT_LEN, &blocks));
+}
+
+static void
+one_owner(void **state)
+{
+	struct bed *b = *state;
+	struct store *second;
+
+	assert_int_equal(store_open(&b->conf, BED_ID, &second, &b->err), 0);
+	assert_int_equal(store_lock(second, &b->err), -EBUSY);
+	assert_int_equal(b->err.code, CODE_BUSY);
+	store_close(b->store);
+	b->store = NULL;
+	assert_int_equal(store_lock(second, &b->err), 0);
+	store_close(second);
+}
+
+static void
+owner_over_fork(void **state)
+{
+	struct bed *b = *state;
+	struct store *second;
+	int hold[2], status;
+	char c;
+	pid_t pid;
+
+	assert_int_equal(pipe2(hold, O_CLOEXEC), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		close(hold[1]);
+		_exit(read(hold[0], &c, 1) == 0 ? 0 : 1);
+	}
+	store_close(b->store);
+	b->store = NULL;
+	assert_int_equal(store_open(&b->conf, BED_ID, &second, &b->err), 0);
+	assert_int_equal(store_lock(second, &b->err), -EBUSY);
+	close(hold[1]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(store_lock(second, &b->err), 0);
+	store_close(second);
+	close(hold[0]);
+}
+
+static void
+replaced_marker(void **state)
+{
+	struct bed *b = *state;
+	struct store *second;
+
+	assert_int_equal(store_open(&b->conf, BED_ID, &second, &b->err), 0);
+	store_close(b->store);
+	b->store = NULL;
+	assert_int_equal(store_init(&b->conf, "another", true, &b->err), 0);
+	assert_int_equal(store_lock(second, &b->err), -EBUSY);
+	assert_non_null(strstr(b->err.text, "start again"));
+	store_close(second);
+}
+
+static void
+foreign_lost_found(void **state)
+{
+	struct bed *b = *state;
+	char path[512];
+
+	if (geteuid() != 0)
+		skip();
+	bed_path(b, path, "lost+found");
+	assert_int_equal(mkdir(path, 0700), 0);
+	assert_int_equal(chown(b->cache, 12345, 12345), 0);
+	assert_int_equal(chmod(b->dir, 0755), 0);
+	assert_int_equal(seteuid(12345), 0);
+	bed_open(b);
+	bed_path(b, path, "lost+found.vmimagefs");
+	assert_true(bed_exists(path));
+	assert_int_equal(seteuid(0), 0);
+}
+
+/* ---- objects ----------------------------------------------------------------------------- */
+
+static void
+object_comes_back(void **state)
+{
+	struct bed *b = *state;
+	char path[512], got[TEXT_LEN + 1];
+	struct digest d;
+	struct stat st;
+	int64_t blocks;
+	int fd;
+
+	bed_add_object(b, TEXT, &d);
+	fd = store_object_open(b->store, &d, TEXT_LEN, &b->err);
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, got, sizeof(got), 0), TEXT_LEN);
+	assert_memory_equal(got, TEXT, TEXT_LEN);
+	assert_int_equal(write(fd, "x", 1), -1);
+	close(fd);
+	assert_true(store_object_stat(b->store, &d, TEXT_LEN, &blocks));
+	assert_true(blocks > 0);
+	bed_object_path(b, path, &d);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0640);
+	assert_int_equal(bed_count(b, "partial"), 0);
+}
+
+static void
+expect_corrupt(struct bed *b, const struct digest *d)
+{
+	int64_t blocks;
+
+	assert_int_equal(store_object_open(b->store, d, TEXT_LEN, &b->err), -EBADMSG);
+	assert_int_equal(b->err.code, CODE_CORRUPT);
+	assert_false(store_object_stat(b->store, d, TEXT_LEN, &blocks));
+}
+
+static void
+object_truncated(void **state)
+{
+	struct bed *b = *state;
+	char path[512];
+	struct digest d;
+
+	bed_add_object(b, TEXT, &d);
+	bed_object_path(b, path, &d);
+	assert_int_equal(truncate(path, TEXT_LEN - 1), 0);
+	expect_corrupt(b, &d);
+}
+
+static void
+object_extended(void **state)
+{
+	struct bed *b = *state;
+	char path[512];
+	struct digest d;
+
+	bed_add_object(b, TEXT, &d);
+	bed_object_path(b, path, &d);
+	assert_int_equal(truncate(path, TEXT_LEN + 1), 0);
+	expect_corrupt(b, &d);
+	assert_int_equal(store_quarantine_object(b->store, &d, &b->err), 0);
+	assert_int_equal(bed_count(b, "quarantine"), 1);
+}
+
+static void
+object_deleted(void **state)
+{
+	struct bed *b = *state;
+	char path[512];
+	struct digest d;
+	int64_t blocks;
+
+	bed_add_object(b, TEXT, &d);
+	bed_object_path(b, path, &d);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(store_object_open(b->store, &d, TEXT_LEN, &b->err), -ENOENT);
+	assert_false(store_object_stat(b->store, &d, TEXT_LEN, &blocks));
+	assert_int_equal(store_object_remove(b->store, &d, &b->err), 0);
+	assert_int_equal(store_quarantine_object(b->store, &d, &b->err), 0);
+}
+
+/* An object gives way to something else; it is seen, moved aside whole, and can be had again. */
+static void
+expect_replaceable(struct bed *b, int (*make)(const char *path))
+{
+	char path[512];
+	struct digest d;
+	int64_t blocks;
+
+	bed_add_object(b, TEXT, &d);
+	bed_object_path(b, path, &d);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(make(path), 0);
+	expect_corrupt(b, &d);
+	assert_int_equal(store_quarantine_object(b->store, &d, &b->err), 0);
+	assert_false(bed_exists(path));
+	assert_int_equal(bed_count(b, "lost+found"), 1);
+	bed_add_object(b, TEXT, &d);
+	assert_true(store_object_stat(b->store, &d, TEXT_LEN, &blocks));
+}
+
+static int
+make_directory(const char *path)
+{
+	char inner[600];
+
+	if (mkdir(path, 0750) != 0)
+		return -1;
+	snprintf(inner, sizeof(inner), "%s/kept", path);
+	bed_write(inner, "x", 1);
+	return 0;
+}
+
+static int
+make_fifo(const char *path)
+{
+	return mkfifo(path, 0640);
+}
+
+static int
+make_device(const char *path)
+{
+	return mknod(path, S_IFCHR | 0640, makedev(1, 5));	/* /dev/zero */
+}
+
+static int
+make_link(const char *path)
+{
+	return symlink("/etc/passwd", path);
+}
+
+static void
+object_is_directory(void **state)
+{
+	expect_replaceable(*state, make_directory);
+}
+
+static void
+object_is_fifo(void **state)
+{
+	expect_replaceable(*state, make_fifo);
+}
+
+static void
+object_is_device(void **state)
+{
+	if (geteuid() != 0)
+		skip();
+	expect_replaceable(*state, make_device);
+}
+
+static void
+object_is_link(void **state)
+{
+	expect_replaceable(*state, make_link);
+}
+
+static void
+shard_is_link(void **state)
+{
+	struct bed *b = *state;
+	char path[512], away[512];
+	struct digest d;
+	int64_t blocks;
+
+	bed_add_object(b, TEXT, &d);
+	bed_object_path(b, path, &d);
+	strrchr(path, '/')[0] = '\0';
+	snprintf(away, sizeof(away), "%s/away", b->dir);
+	assert_int_equal(rename(path, away), 0);
+	assert_int_equal(symlink(away, path), 0);
+	expect_corrupt(b, &d);
+	bed_add_object(b, TEXT, &d);
+	assert_true(store_object_stat(b->store, &d, TEXT_LEN, &blocks));
+	assert_int_equal(bed_count(b, "lost+found"), 1);
+}
+
+static void
+object_of_another_user(void **state)
+{
+	struct bed *b = *state;
+	char path[512];
+	struct digest d;
+
+	if (geteuid() != 0)
+		skip();
+	bed_add_object(b, TEXT, &d);
+	bed_object_path(b, path, &d);
+	assert_int_equal(chown(path, 12345, 12345), 0);
+	assert_int_equal(store_object_open(b->store, &d, TEXT_LEN, &b->err), -EACCES);
+	assert_non_null(strstr(b->err.text, "12345"));
+}
+
+static void
+object_of_root_alone(void **state)
+{
+	struct bed *b = *state;
+	char path[512];
+	struct digest d;
+	int rc;
+
+	if (geteuid() != 0)
+		skip();
+	bed_add_object(b, TEXT, &d);
+	bed_object_path(b, path, &d);
+	assert_int_equal(chmod(path, 0600), 0);
+	bed_path(b, path, "objects");
+	assert_int_equal(chmod(b->dir, 0755) | chmod(b->cache, 0755) | chmod(path, 0755), 0);
+	bed_object_path(b, path, &d);
+	strrchr(path, '/')[0] = '\0';
+	assert_int_equal(chmod(path, 0755), 0);
+	assert_int_equal(seteuid(12345), 0);
+	rc = store_object_open(b->store, &d, TEXT_LEN, &b->err);
+	assert_int_equal(seteuid(0), 0);
+	assert_int_equal(rc, -EACCES);
+	assert_non_null(strstr(b->err.text, "owner 0, mode 0600"));
+}
+
+static void
+object_removed(void **state)
+{
+	struct bed *b = *state;
+	struct digest d;
+	int fd;
+
+	bed_add_object(b, TEXT, &d);
+	fd = store_object_open(b->store, &d, TEXT_LEN, &b->err);
+	assert_int_equal(store_object_remove(b->store, &d, &b->err), 0);
+	assert_int_equal(store_object_open(b->store, &d, TEXT_LEN, &b->err), -ENOENT);
+	assert_int_equal(lseek(fd, 0, SEEK_END), TEXT_LEN);
+	close(fd);
+}
+
+#define STORE_TEST(title, fn, make) \
+	{ .name = title, .test_func = fn, .setup_func = make, .teardown_func = teardown }
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		STORE_TEST("B26 a cache directory without its marker is refused and left alone",
+			    missing_marker, setup_bare),
+		STORE_TEST("the cache of another catalogue is refused",
+			    other_marker, setup_bare),
+		STORE_TEST("force takes a cache over, but never one that is in use",
+			    forced_marker, setup_bare),
+		STORE_TEST("making a store that is there already changes nothing",
+			    init_again, setup),
+		STORE_TEST("one process owns a store", one_owner, setup),
+		STORE_TEST("the lock survives in a forked child", owner_over_fork, setup),
+		STORE_TEST("the lock of a replaced marker is worth nothing",
+			    replaced_marker, setup),
+		STORE_TEST("a file system's own lost+found is left to it",
+			    foreign_lost_found, setup_bare),
+		STORE_TEST("an object comes back as it was stored, read-only",
+			    object_comes_back, setup),
+		STORE_TEST("B10 a truncated object is corrupt", object_truncated, setup),
+		STORE_TEST("B11 an extended object is corrupt", object_extended, setup),
+		STORE_TEST("B12 a deleted object is absent", object_deleted, setup),
+		STORE_TEST("B13 a directory in place of an object is moved aside whole",
+			    object_is_directory, setup),
+		STORE_TEST("B13 a FIFO in place of an object does not block",
+			    object_is_fifo, setup),
+		STORE_TEST("B13 a device in place of an object is not opened",
+			    object_is_device, setup),
+		STORE_TEST("B13 a link in place of an object is not followed",
+			    object_is_link, setup),
+		STORE_TEST("B13 a link in place of a directory of objects is not followed",
+			    shard_is_link, setup),
+		STORE_TEST("B31 an object that another user owns is refused with its owner",
+			    object_of_another_user, setup),
+		STORE_TEST("B31 an object that only root may read is refused with what to do",
+			    object_of_root_alone, setup),
+		STORE_TEST("a removed object stays readable where it is open",
+			    object_removed, setup),
+	};
+
+	return cmocka_run_group_tests_name("store", tests, NULL, NULL);
+}
