@@ -1,0 +1,332 @@
+/*
+ * cat_object.c - image contents by digest: stored or not, tries, where to get them.
+ *
+ * missing  --a try failed-->  failed  --new list, or reset-->  missing
+ * missing, failed  --verified and in the store-->  verified  --file bad or purged-->  missing
+ *
+ * A row exists while a live image or an unpurged expired one names the digest; a verified one is
+ * never dropped, because then its file would be a stranger in the store.
+ */
+#include "config.h"
+#include "catalogue_impl.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "cleanup.h"
+
+static const char *const state_words[3] = { "missing", "verified", "failed" };
+
+void
+object_row_release(struct object_row *r)
+{
+	free(r->error);
+	free(r->etag);
+	free(r->etag_url);
+	memset(r, 0, sizeof(*r));
+}
+
+static void
+read_object(struct cat_query *q, struct object_row *r)
+{
+	CLEANUP_FREE char *state = NULL;
+	int word;
+
+	memset(r, 0, sizeof(*r));
+	r->id = next_int(q);
+	r->rev = next_int(q);
+	r->ino = (uint64_t)next_int(q);
+	next_digest(q, &r->digest);
+	r->size = next_int(q);
+	r->mtime = next_int(q);
+	state = next_text(q);
+	word = cat_word(state_words, 3, state);
+	r->state = word >= 0 ? (enum object_state)word : OBJECT_MISSING;
+	r->tries = (int)next_int(q);
+	r->next_try = next_int(q);
+	r->code = (enum code)next_int(q);
+	r->error = next_text(q);
+	r->etag = next_text(q);
+	r->etag_url = next_text(q);
+	r->fetched = next_int(q);
+	r->wanted = next_bool(q);
+	r->pending = next_bool(q);
+	r->access = (enum object_access)next_int(q);
+}
+
+int
+catalogue_object_get(struct catalogue *c, const struct digest *d, struct object_row *out,
+		     struct err *err)
+{
+	CAT_QUERY q = { 0 };
+	char hex[DIGEST_HEX + 1];
+	int rc = cat_query_begin(&q, c, SQL_OBJECT_GET, ARGS(arg_digest(d)), err);
+
+	memset(out, 0, sizeof(*out));
+	if (rc == 0)
+		rc = cat_query_next(&q, err);
+	if (rc == 0) {
+		digest_hex(d, hex);
+		return err_set(err, ENOENT, "no list names an image with SHA-512 %.16s...", hex);
+	}
+	if (rc < 0)
+		return rc;
+	read_object(&q, out);
+	return 0;
+}
+
+int
+catalogue_object_each(struct catalogue *c, int (*fn)(void *arg, const struct object_row *r),
+		      void *arg, struct err *err)
+{
+	CAT_QUERY q = { 0 };
+	int rc = cat_query_begin(&q, c, SQL_OBJECT_EACH, ARGS(), err);
+
+	while (rc == 0 && (rc = cat_query_next(&q, err)) > 0) {
+		struct object_row r;
+
+		read_object(&q, &r);
+		rc = fn(arg, &r);
+		object_row_release(&r);
+	}
+	return rc;
+}
+
+int
+catalogue_object_sources(struct catalogue *c, const struct digest *d,
+			 int (*fn)(void *arg, const char *uri, const char *list_id), void *arg,
+			 struct err *err)
+{
+	CAT_QUERY q = { 0 };
+	int rc = cat_query_begin(&q, c, SQL_OBJECT_SOURCES, ARGS(arg_digest(d)), err);
+
+	while (rc == 0 && (rc = cat_query_next(&q, err)) > 0) {
+		CLEANUP_FREE char *uri = next_text(&q);
+		CLEANUP_FREE char *list_id = next_text(&q);
+
+		rc = fn(arg, uri, list_id);
+	}
+	return rc;
+}
+
+int
+object_name(struct catalogue *c, const struct digest *d, int64_t size, int64_t mtime,
+	    struct err *err)
+{
+	char hex[DIGEST_HEX + 1];
+	int64_t value, ino;
+	bool found;
+	int rc = cat_int(c, SQL_OBJECT_BRIEF, ARGS(arg_digest(d)), &value, &found, err);
+
+	if (rc != 0)
+		return rc;
+	if (found)
+		return cat_run(c, SQL_OBJECT_RENEW, ARGS(arg_digest(d), arg_int(size)), err);
+	digest_hex(d, hex);
+	rc = cat_inode(c, "object", hex, &ino, err);
+	if (rc != 0)
+		return rc;
+	return cat_run(c, SQL_OBJECT_ADD,
+		       ARGS(arg_int(ino), arg_digest(d), arg_int(size), arg_int(mtime)), err);
+}
+
+int
+object_collect(struct catalogue *c, struct err *err)
+{
+	return cat_run(c, SQL_OBJECT_COLLECT, ARGS(), err);
+}
+
+/* Pending versions with this digest become current. */
+static int
+swap_all(struct catalogue *c, const struct digest *d, int64_t now, struct err *err)
+{
+	CLEANUP_FREE int64_t *ids = NULL;
+	size_t n = 0;
+	int rc = cat_ids(c, SQL_IMAGE_PENDING_OF, ARGS(arg_digest(d)), &ids, &n, err);
+
+	for (size_t i = 0; i < n && rc == 0; i++) {
+		CLEANUP_FREE char *successor = NULL;
+		struct image_brief b;
+		bool found;
+
+		if ((rc = image_brief_by_id(c, ids[i], &b, &found, err)) != 0)
+			break;
+		successor = meta_version(c, b.pending);
+		rc = image_withdraw(c, &b, REASON_REPLACED, successor, now, err);
+		if (rc == 0)
+			rc = image_swap_pending(c, &b, err);
+	}
+	return rc;
+}
+
+static int
+announce_all(struct catalogue *c, const struct digest *d, int64_t now, struct err *err)
+{
+	CLEANUP_FREE int64_t *ids = NULL;
+	size_t n = 0;
+	int rc = cat_ids(c, SQL_IMAGE_NAMING, ARGS(arg_digest(d)), &ids, &n, err);
+
+	for (size_t i = 0; i < n && rc == 0; i++)
+		rc = image_announce(c, ids[i], now, err);
+	return rc;
+}
+
+int
+catalogue_object_verified(struct catalogue *c, const struct digest *d, int64_t now, struct err *err)
+{
+	struct cat_scope scope;
+	int rc = cat_scope_begin(c, &scope, err);
+
+	if (rc != 0)
+		return rc;
+	rc = cat_run(c, SQL_OBJECT_VERIFIED, ARGS(arg_digest(d), arg_int(now)), err);
+	if (rc == 0 && cat_n_changed(c) == 0)
+		rc = err_set(err, ENOENT, "no list names this object any more");
+	if (rc == 0)
+		rc = swap_all(c, d, now, err);
+	if (rc == 0)
+		rc = announce_all(c, d, now, err);
+	return cat_scope_end(c, &scope, rc, err);
+}
+
+/* One statement in a transaction. */
+static int
+change(struct catalogue *c, enum sql_id sql, const struct cat_arg *args, struct err *err)
+{
+	struct cat_scope scope;
+	int rc = cat_scope_begin(c, &scope, err);
+
+	if (rc != 0)
+		return rc;
+	rc = cat_run(c, sql, args, err);
+	return cat_scope_end(c, &scope, rc, err);
+}
+
+int
+catalogue_object_failed(struct catalogue *c, const struct digest *d, enum code code,
+			const char *error, bool counts, int64_t next_try, struct err *err)
+{
+	return change(c, SQL_OBJECT_FAILED,
+		      ARGS(arg_digest(d), arg_int(code), arg_text(error), arg_int(counts),
+			   arg_int(next_try)),
+		      err);
+}
+
+int
+catalogue_object_reset_tries(struct catalogue *c, const struct digest *d, struct err *err)
+{
+	return change(c, SQL_OBJECT_RESET_TRIES, ARGS(arg_digest(d)), err);
+}
+
+int
+catalogue_object_note_partial(struct catalogue *c, const struct digest *d, const char *url,
+			      const char *etag, struct err *err)
+{
+	return change(c, SQL_OBJECT_PARTIAL, ARGS(arg_digest(d), arg_text(url != NULL ? url : ""),
+						  arg_text(etag != NULL ? etag : "")), err);
+}
+
+/* CorruptFound for every live selected image of the object. */
+static int
+report_corrupt(struct catalogue *c, const struct digest *d, const char *why, int64_t now,
+	       struct err *err)
+{
+	CLEANUP_FREE int64_t *ids = NULL;
+	size_t n = 0;
+	int rc = cat_ids(c, SQL_IMAGE_NAMING, ARGS(arg_digest(d)), &ids, &n, err);
+
+	for (size_t i = 0; i < n && rc == 0; i++) {
+		struct image_row r;
+
+		rc = catalogue_image_by_id(c, ids[i], &r, err);
+		if (rc == 0) {
+			struct image_brief b;
+			bool found;
+
+			rc = image_brief_by_id(c, ids[i], &b, &found, err);
+			if (rc == 0)
+				rc = event_add(c, "CorruptFound", b.meta, r.list_id, r.name, why,
+					       now, err);
+		}
+		image_row_release(&r);
+	}
+	return rc;
+}
+
+int
+catalogue_object_unreadable(struct catalogue *c, const struct digest *d, const char *why,
+			    int64_t now, struct err *err)
+{
+	struct cat_scope scope;
+	int rc = cat_scope_begin(c, &scope, err);
+
+	if (rc != 0)
+		return rc;
+	rc = report_corrupt(c, d, why, now, err);
+	return cat_scope_end(c, &scope, rc, err);
+}
+
+/* Bytes that only withdrawn images name cannot be fetched again. */
+static int
+purge_unless_live(struct catalogue *c, const struct digest *d, struct err *err)
+{
+	int64_t live = 0;
+	int rc = cat_int(c, SQL_OBJECT_IS_LIVE, ARGS(arg_digest(d)), &live, NULL, err);
+
+	if (rc == 0 && live == 0)
+		rc = cat_run(c, SQL_EXPIRED_PURGE, ARGS(arg_digest(d)), err);
+	return rc == 0 && live == 0 ? object_collect(c, err) : rc;
+}
+
+int
+catalogue_object_lost(struct catalogue *c, const struct digest *d, const char *why, int64_t now,
+		      struct err *err)
+{
+	struct cat_scope scope;
+	int64_t verified = 0;
+	int rc = cat_scope_begin(c, &scope, err);
+
+	if (rc != 0)
+		return rc;
+	rc = cat_int(c, SQL_OBJECT_BRIEF, ARGS(arg_digest(d)), &verified, NULL, err);
+	if (rc == 0 && verified != 0)
+		rc = report_corrupt(c, d, why, now, err);
+	if (rc == 0)
+		rc = cat_run(c, SQL_OBJECT_LOST,
+			     ARGS(arg_digest(d), arg_text(why), arg_int(CODE_CORRUPT)), err);
+	if (rc == 0)
+		rc = purge_unless_live(c, d, err);
+	return cat_scope_end(c, &scope, rc, err);
+}
+
+static int
+forget_file(struct catalogue *c, const struct digest *d, bool live_too, struct err *err)
+{
+	struct cat_scope scope;
+	int64_t live = 0;
+	int rc = cat_scope_begin(c, &scope, err);
+
+	if (rc != 0)
+		return rc;
+	rc = cat_run(c, SQL_EXPIRED_PURGE, ARGS(arg_digest(d)), err);
+	if (rc == 0)
+		rc = cat_int(c, SQL_OBJECT_IS_LIVE, ARGS(arg_digest(d)), &live, NULL, err);
+	/* A live image keeps its file, whatever its history, unless an admin evicts it. */
+	if (rc == 0 && (live == 0 || live_too))
+		rc = cat_run(c, SQL_OBJECT_PURGED, ARGS(arg_digest(d)), err);
+	if (rc == 0)
+		rc = object_collect(c, err);
+	return cat_scope_end(c, &scope, rc, err);
+}
+
+int
+catalogue_object_purged(struct catalogue *c, const struct digest *d, struct err *err)
+{
+	return forget_file(c, d, false, err);
+}
+
+int
+catalogue_object_evicted(struct catalogue *c, const struct digest *d, struct err *err)
+{
+	return forget_file(c, d, true, err);
+}

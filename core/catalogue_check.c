@@ -1,0 +1,391 @@
+/*
+ * catalogue_check.c - whether rows, messages and site.json tell the same story (invariant I4).
+ *
+ * The signed messages and site.json are the authority; rows are derived.  Compared are:
+ *   - the tables and triggers are those that the schema's steps make
+ *   - SQLite's own integrity check, foreign keys, CHECKs (states on which trust depends are words)
+ *   - endorsers, links, subscriptions, selections: site.json made anew equals the file
+ *   - each list: the stored message hashes to its name, the payload to the row's digest; parsed
+ *     again it gives the list's fields and every live image's metadata
+ *   - each row of metadata: its seal; each event: that it is JSON
+ * A difference is -EUCLEAN: the catalogue is damaged and will be rebuilt.  A damaged message file
+ * harms its own subscription only: its images are hidden until the list has been fetched again.
+ * An image that is missing from the live view costs no trust: the stored list is applied again.
+ */
+#include "config.h"
+#include "catalogue_impl.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "cleanup.h"
+#include "listjudge.h"
+#include "safename.h"
+#include "site.h"
+#include "stamp.h"
+
+static int
+check_database(struct catalogue *c, struct err *err)
+{
+	CAT_QUERY q = { 0 };
+	CLEANUP_FREE char *text = NULL;
+	int64_t value;
+	bool found = false;
+	int rc = cat_query_begin(&q, c, SQL_INTEGRITY_CHECK, ARGS(), err);
+
+	if (rc == 0)
+		rc = cat_query_next(&q, err);
+	if (rc < 0)
+		return rc;
+	text = rc > 0 ? next_text(&q) : NULL;
+	cat_query_end(&q);
+	if (text == NULL || strcmp(text, "ok") != 0)
+		return err_set(err, EUCLEAN, "%s",
+			       text != NULL ? text : "no answer from the integrity check");
+	rc = cat_int(c, SQL_FOREIGN_KEY_CHECK, ARGS(), &value, &found, err);
+	if (rc == 0 && found)
+		rc = err_set(err, EUCLEAN, "a row refers to one that is missing");
+	return rc;
+}
+
+/* A query that counts what must not be. */
+static int
+check_none(struct catalogue *c, enum sql_id sql, const char *what, struct err *err)
+{
+	int64_t n;
+	int rc = cat_int(c, sql, ARGS(), &n, NULL, err);
+
+	if (rc == 0 && n != 0)
+		rc = err_set(err, EUCLEAN, "%s", what);
+	return rc;
+}
+
+static int
+check_seals(struct catalogue *c, struct err *err)
+{
+	CAT_QUERY q = { 0 };
+	int rc = cat_query_begin(&q, c, SQL_META_EACH_SEAL, ARGS(), err);
+
+	while (rc == 0 && (rc = cat_query_next(&q, err)) > 0) {
+		struct digest stored, seal;
+		struct image_meta m;
+
+		meta_next(&q, &m);
+		next_digest(&q, &stored);
+		meta_seal(&m, &seal);
+		rc = 0;
+		if (!digest_equal(&stored, &seal))
+			rc = err_set(err, EUCLEAN, "metadata of '%s' does not fit its seal",
+				     m.value[FIELD_ID] != NULL ? m.value[FIELD_ID] : "");
+		image_meta_release(&m);
+	}
+	return rc;
+}
+
+/* The moment of expiry, on which purging by age depends, stands in the name too. */
+static int
+check_expired_names(struct catalogue *c, struct err *err)
+{
+	CAT_QUERY q = { 0 };
+	int rc = cat_query_begin(&q, c, SQL_CHECK_EXPIRED_NAMES, ARGS(), err);
+
+	while (rc == 0 && (rc = cat_query_next(&q, err)) > 0) {
+		CLEANUP_FREE char *name = next_text(&q);
+		int64_t expired_at = next_int(&q);
+		CLEANUP_FREE char *identifier = next_text(&q);
+		char safe[SAFENAME_MAX + 32], stamp[STAMP_BYTES];
+		CLEANUP_FREE char *expected = NULL;
+
+		safename_identifier(identifier, safe);
+		stamp_format_name(expired_at, stamp);
+		expected = xasprintf("%s.%s", safe, stamp);
+		rc = 0;
+		if (strncmp(name, expected, strlen(expected)) != 0)
+			rc = err_set(err, EUCLEAN, "expired '%s' does not fit its date", name);
+	}
+	return rc;
+}
+
+/* Only when both are of the same decision; otherwise one of the two is just being written. */
+static int
+check_site(struct catalogue *c, struct err *err)
+{
+	CLEANUP_BUF struct buf file = BUF_INIT;
+	CLEANUP_BUF struct buf ours = BUF_INIT;
+	CLEANUP_FREE char *serial = catalogue_note_get(c, "site_serial");
+	struct site *site = NULL;
+	int rc;
+
+	if (site_read(c->state_dir, &site, &file, NULL) != 0)
+		return 0;
+	rc = site_format(c, &ours, err);
+	if (rc == 0 && serial != NULL && strtoll(serial, NULL, 10) == site->serial &&
+	    (ours.len != file.len || memcmp(ours.data, file.data, file.len) != 0))
+		rc = err_set(err, EUCLEAN,
+			     "endorsers, subscriptions or selections differ from site.json");
+	site_free(site);
+	return rc;
+}
+
+int
+catalogue_check_decisions(struct catalogue *c, struct err *err)
+{
+	int rc = cat_run(c, SQL_BEGIN_READ, ARGS(), err);
+
+	if (rc != 0)
+		return rc;
+	rc = check_site(c, err);
+	cat_run(c, SQL_ROLLBACK, ARGS(), NULL);
+	return rc;
+}
+
+/* ---- one subscription ------------------------------------------------------------------------ */
+
+/* Entries of a parsed list in order of identifier. */
+struct index {
+	const struct imagelist_image **entry;
+	size_t n;
+};
+
+static int
+by_identifier(const void *a, const void *b)
+{
+	const struct imagelist_image *const *x = a, *const *y = b;
+
+	return strcmp((*x)->identifier, (*y)->identifier);
+}
+
+static void
+index_list(struct index *index, const struct imagelist *list)
+{
+	index->entry = xcalloc(list->n_images + 1, sizeof(*index->entry));
+	index->n = 0;
+	for (size_t i = 0; i < list->n_images; i++)
+		if (!list->images[i].refused)
+			index->entry[index->n++] = &list->images[i];
+	qsort(index->entry, index->n, sizeof(*index->entry), by_identifier);
+}
+
+static const struct imagelist_image *
+index_find(const struct index *index, const char *identifier)
+{
+	struct imagelist_image key = { .identifier = xstrdup(identifier) };
+	const struct imagelist_image *key_p = &key, **found = NULL;
+
+	if (index->n > 0)
+		found = bsearch(&key_p, index->entry, index->n, sizeof(*index->entry),
+				by_identifier);
+	free(key.identifier);
+	return found != NULL ? *found : NULL;
+}
+
+static bool
+differs(const char *a, const char *b)
+{
+	return strcmp(a != NULL ? a : "", b != NULL ? b : "") != 0;
+}
+
+static int
+check_list_fields(const struct subscription_row *r, const struct imagelist *list, struct err *err)
+{
+	if (differs(r->list_id, list->identifier) || differs(r->title, list->title) ||
+	    differs(r->description, list->description) || differs(r->uri, list->uri) ||
+	    differs(r->version, list->version) || differs(r->vo, list->vo) ||
+	    r->created != list->created)
+		return err_set(err, EUCLEAN, "the row of list '%s' differs from its stored message",
+			       r->list_id);
+	if (r->signer_subject == NULL || r->signer_issuer == NULL ||
+	    !dn_equal(list->dn, r->signer_subject) || !dn_equal(list->ca, r->signer_issuer))
+		return err_set(err, EUCLEAN,
+			       "the signer of list '%s' differs from its stored message",
+			       r->list_id);
+	return 0;
+}
+
+/* Every live image is in the list, with this metadata.  Capped dates are set anew. */
+static int
+check_live(struct catalogue *c, const struct subscription_row *r, const struct index *index,
+	   int64_t expires, size_t *n_live, struct err *err)
+{
+	CAT_QUERY q = { 0 };
+	int rc = cat_query_begin(&q, c, SQL_IMAGE_CHECK_EACH, ARGS(arg_int(r->id)), err);
+
+	while (rc == 0 && (rc = cat_query_next(&q, err)) > 0) {
+		int64_t id = next_int(&q);
+		CLEANUP_FREE char *identifier = next_text(&q);
+		bool pending = next_bool(&q);
+		const struct imagelist_image *e = index_find(index, identifier);
+		struct digest stored, seal;
+
+		next_digest(&q, &stored);
+		rc = 0;
+		if (e != NULL)
+			meta_seal(&e->meta, &seal);
+		if (e == NULL || !digest_equal(&stored, &seal))
+			rc = err_set(err, EUCLEAN, "image '%s' is not what list '%s' says",
+				     identifier, r->list_id);
+		else if (!pending)
+			rc = cat_run(c, SQL_IMAGE_SET_EXPIRES,
+				     ARGS(arg_int(id),
+					  arg_int(e->meta.expires < expires ? e->meta.expires
+									    : expires)),
+				     err);
+		++*n_live;
+	}
+	return rc;
+}
+
+/* How many images of the list should be live now. */
+static int
+count_expected(struct catalogue *c, const struct subscription_row *r, const struct index *index,
+	       int64_t now, size_t *n, struct err *err)
+{
+	int rc = 0;
+
+	*n = 0;
+	for (size_t i = 0; i < index->n && rc == 0; i++) {
+		const struct imagelist_image *e = index->entry[i];
+		int64_t value;
+		bool refused = false;
+
+		if (e->meta.expires <= now)
+			continue;
+		rc = cat_int(c, SQL_REFUSED_HAS, ARGS(arg_int(r->id), arg_text(e->identifier)),
+			     &value, &refused, err);
+		*n += !refused;
+	}
+	return rc;
+}
+
+static int
+check_images(struct catalogue *c, const struct subscription_row *r, const struct imagelist *list,
+	     struct err *err)
+{
+	struct index index;
+	int64_t expires = list_expiry(list, c->conf), now = stamp_now();
+	size_t n_live = 0, n_expected = 0;
+	int rc;
+
+	index_list(&index, list);
+	rc = cat_run(c, SQL_SUBSCRIPTION_SET_EXPIRES, ARGS(arg_int(r->id), arg_int(expires)), err);
+	if (rc == 0)
+		rc = check_live(c, r, &index, expires, &n_live, err);
+	if (rc == 0 && (r->state == SUB_OK || r->state == SUB_FAILED) && expires > now)
+		rc = count_expected(c, r, &index, now, &n_expected, err);
+	if (rc == 0 && n_live < n_expected) {
+		c->site_dirty = true;	/* images that come back may be selected by policy */
+		rc = apply_stored(c, r->id, now, err);
+	}
+	free(index.entry);
+	return rc;
+}
+
+/* The stored message cannot be believed: nothing is live until it has been fetched again. */
+static int
+hide(struct catalogue *c, const struct subscription_row *r, const struct err *why,
+     const struct catalogue_hooks *hooks, struct err *err)
+{
+	CLEANUP_FREE char *text =
+		xasprintf("list '%s': %s; its images come back when it has been fetched again",
+			  r->list_id, why->text);
+	int rc = cat_run(c, SQL_IMAGE_HIDE, ARGS(arg_int(r->id)), err);
+
+	if (hooks != NULL && hooks->say != NULL)
+		hooks->say(hooks->arg, text);
+	if (rc == 0)
+		rc = cat_run(c, SQL_SUBSCRIPTION_UNSTORED,
+			     ARGS(arg_int(r->id), arg_int(CODE_CORRUPT), arg_text(why->text)), err);
+	return rc == 0 ? object_collect(c, err) : rc;
+}
+
+static int
+read_payload(struct catalogue *c, const struct subscription_row *r, struct buf *payload,
+	     struct err *err)
+{
+	CLEANUP_BUF struct buf message = BUF_INIT;
+	CAT_QUERY q = { 0 };
+	struct digest expected;
+	int rc = cat_query_begin(&q, c, SQL_SUBSCRIPTION_PAYLOAD, ARGS(arg_int(r->id)), err);
+
+	if (rc == 0)
+		rc = cat_query_next(&q, err);
+	if (rc < 0)
+		return rc;
+	next_digest(&q, &expected);
+	rc = message_read(c, &r->message, false, NULL, &message, err);
+	return rc == 0 ? message_read(c, &r->message, true, &expected, payload, err) : rc;
+}
+
+struct check {
+	struct catalogue *c;
+	const struct catalogue_hooks *hooks;
+	struct err *err;
+};
+
+static int
+check_subscription(void *arg, const struct subscription_row *r)
+{
+	struct check *k = arg;
+	CLEANUP_BUF struct buf payload = BUF_INIT;
+	struct imagelist *list = NULL;
+	struct err why = { 0 };
+	int rc;
+
+	if (!r->has_message)
+		return 0;
+	if (read_payload(k->c, r, &payload, &why) != 0)
+		return hide(k->c, r, &why, k->hooks, k->err);
+	if (imagelist_parse(payload.data, payload.len, k->c->conf->file_prefix, &list, &why) != 0)
+		return hide(k->c, r, &why, k->hooks, k->err);
+	rc = check_list_fields(r, list, k->err);
+	if (rc == 0 && r->endorser[0] == '\0' && (r->state == SUB_OK || r->state == SUB_FAILED))
+		rc = err_set(k->err, EUCLEAN, "list '%s' is live without an endorser", r->list_id);
+	if (rc == 0)
+		rc = check_images(k->c, r, list, k->err);
+	imagelist_free(list);
+	return rc;
+}
+
+static int
+check_all(struct catalogue *c, const struct catalogue_hooks *hooks, struct err *err)
+{
+	struct check k = { c, hooks, err };
+	int rc = catalogue_schema_check(c->db, err);
+
+	if (rc == 0)
+		rc = check_database(c, err);
+	if (rc == 0)
+		rc = check_site(c, err);
+	if (rc == 0)
+		rc = check_none(c, SQL_CHECK_STRAY_LIVE, "images are live without a current list",
+				err);
+	if (rc == 0)
+		rc = check_none(c, SQL_CHECK_DIGESTS,
+				"digests or sizes of images and objects differ", err);
+	if (rc == 0)
+		rc = check_none(c, SQL_OBJECT_MISSING_ROWS,
+				"an image names an object without a row", err);
+	if (rc == 0)
+		rc = check_none(c, SQL_CHECK_EVENTS, "an event is no JSON", err);
+	if (rc == 0)
+		rc = check_seals(c, err);
+	if (rc == 0)
+		rc = check_expired_names(c, err);
+	if (rc == 0)
+		rc = catalogue_subscription_each(c, check_subscription, &k, err);
+	return rc == 0 ? message_sweep(c, err) : rc;
+}
+
+int
+catalogue_check(struct catalogue *c, const struct catalogue_hooks *hooks, struct err *err)
+{
+	int rc = catalogue_begin(c, err);
+
+	if (rc != 0)
+		return rc;
+	rc = check_all(c, hooks, err);
+	if (rc == 0)
+		return catalogue_commit(c, err);
+	catalogue_rollback(c);
+	return rc;
+}

@@ -1,0 +1,212 @@
+/*
+ * catalogue_impl.h - what the files of the catalogue share: statements, transactions, small steps.
+ *
+ * Private to core/catalogue*.c, core/cat_*.c, core/site.c, core/message.c and their tests.
+ */
+#ifndef VMI_CATALOGUE_IMPL_H
+#define VMI_CATALOGUE_IMPL_H
+
+#include "buf.h"
+#include "catalogue.h"
+#include "catalogue_sql.h"
+#include "imagelist.h"
+#include "verdict.h"
+
+struct sqlite3;
+struct sqlite3_stmt;
+
+enum { STORE_ID_TEXT = 37 };		/* a UUID and its NUL */
+
+struct catalogue {
+	struct sqlite3 *db;
+	struct sqlite3_stmt *stmt[N_SQL];	/* prepared at first use */
+	const struct conf *conf;	/* borrowed until catalogue_close() */
+	int state_dir, messages_dir;	/* descriptors; state_dir holds the shared lock */
+	bool in_transaction;
+	bool site_dirty;		/* site.json must follow this transaction */
+	char store_id[STORE_ID_TEXT];
+};
+
+/* ---- cat_stmt.c: one statement at a time ----------------------------------------------------- */
+
+/* A value to bind: made by the five functions below, so that the compiler checks its type. */
+struct cat_arg {
+	enum { ARG_END, ARG_INTEGER, ARG_TEXT, ARG_BLOB, ARG_NULL } kind;
+	int64_t integer;
+	const void *data;
+	size_t len;
+};
+
+struct cat_arg arg_int(int64_t value);
+struct cat_arg arg_text(const char *value);			/* NULL binds NULL; borrowed */
+struct cat_arg arg_digest(const struct digest *value);		/* NULL binds NULL; borrowed */
+struct cat_arg arg_id(int64_t value);				/* 0 binds NULL */
+
+#define ARGS(...) ((const struct cat_arg[]){ __VA_ARGS__ __VA_OPT__(,) { .kind = ARG_END } })
+
+/* Runs a statement that gives no rows. */
+int cat_run(struct catalogue *c, enum sql_id id, const struct cat_arg *args, struct err *err);
+
+/*
+ * A query.  Columns are taken from left to right with next_*().  Nested queries of the same
+ * statement are allowed.  Always end it; the strings are the caller's.
+ */
+struct cat_query {
+	struct catalogue *c;
+	struct sqlite3_stmt *stmt;
+	bool own;			/* stmt is not the cached one */
+	int column;
+};
+
+int cat_query_begin(struct cat_query *q, struct catalogue *c, enum sql_id id,
+		    const struct cat_arg *args, struct err *err);
+int cat_query_next(struct cat_query *q, struct err *err); /* 1: a row; 0: no more; negative */
+void cat_query_end(struct cat_query *q);
+int64_t next_int(struct cat_query *q);
+bool next_bool(struct cat_query *q);
+char *next_text(struct cat_query *q);                    /* NULL for NULL; caller frees */
+bool next_digest(struct cat_query *q, struct digest *d); /* false for NULL or another length */
+
+#define CAT_QUERY __attribute__((cleanup(cat_query_end))) struct cat_query
+
+/* The first column of the first row; 0 if there is no row (then *found, if not NULL, is false). */
+int cat_int(struct catalogue *c, enum sql_id id, const struct cat_arg *args, int64_t *value,
+	    bool *found, struct err *err);
+
+/* The ids of a query's first column, so that rows may change while walking them.  Caller frees. */
+int cat_ids(struct catalogue *c, enum sql_id id, const struct cat_arg *args, int64_t **ids,
+	    size_t *n, struct err *err);
+
+int64_t cat_last_id(struct catalogue *c);
+/* Words that the database holds for an enum: the index of word in table, or -1. */
+int cat_word(const char *const *table, int n, const char *word);
+int cat_n_changed(struct catalogue *c);		/* rows of the last statement */
+int cat_fail(struct catalogue *c, struct err *err);	/* SQLite's error as ours */
+
+/* ---- catalogue.c ----------------------------------------------------------------------------- */
+
+/*
+ * Every function that changes rows works inside the caller's transaction, or in one of its own
+ * if there is none: cat_scope_begin() first, cat_scope_end() with the result last.
+ */
+struct cat_scope {
+	bool own;
+};
+int cat_scope_begin(struct catalogue *c, struct cat_scope *s, struct err *err);
+int cat_scope_end(struct catalogue *c, struct cat_scope *s, int rc, struct err *err);
+
+/* The permanent inode number of a name such as "image:<identifier>". */
+int cat_inode(struct catalogue *c, const char *kind, const char *name, int64_t *ino,
+	      struct err *err);
+void cat_random_uuid(char out[STORE_ID_TEXT]);
+void cat_close_db(struct catalogue *c);		/* the database alone */
+
+/* ---- catalogue_schema.c ---------------------------------------------------------------------- */
+
+enum { SCHEMA_VERSION = 1 };
+int catalogue_schema_version(struct sqlite3 *db);		/* user_version, or -1 */
+/* Applies the steps from the version that the file has to SCHEMA_VERSION, each in a transaction. */
+int catalogue_schema_upgrade(struct sqlite3 *db, struct err *err);
+
+/* Whether the tables and triggers are what the steps make; -EUCLEAN otherwise. */
+int catalogue_schema_check(struct sqlite3 *db, struct err *err);
+
+/* ---- cat_meta.c: immutable rows of metadata -------------------------------------------------- */
+
+enum { META_COLUMNS = N_FIELDS + 5 };
+void meta_seal(const struct image_meta *m, struct digest *seal); /* equal metadata, equal seal */
+int meta_insert(struct catalogue *c, const struct image_meta *m, int64_t *id, struct err *err);
+void meta_next(struct cat_query *q, struct image_meta *m);       /* takes META_COLUMNS columns */
+char *meta_version(struct catalogue *c, int64_t id);             /* caller frees */
+int meta_drop(struct catalogue *c, int64_t id, struct err *err); /* unless something refers to it */
+
+/* ---- cat_imagestate.c: one image and its changes of state ------------------------------------ */
+
+/* What decisions need to know of an image; no strings. */
+struct image_brief {
+	int64_t id, subscription, meta, pending;	/* pending 0: none */
+	bool live, selected, announced, verified;	/* verified: the current object is stored */
+	struct digest sha512, pending_sha512, seal, pending_seal;
+	int64_t expires;
+};
+int image_brief_get(struct catalogue *c, const char *identifier, struct image_brief *b, bool *found,
+		    struct err *err);
+int image_brief_by_id(struct catalogue *c, int64_t id, struct image_brief *b, bool *found,
+		      struct err *err);
+
+/*
+ * The current version is withdrawn: an expired row if it was selected or stored, Expire events if
+ * it had been announced.  Changes nothing else of the image row.
+ */
+int image_withdraw(struct catalogue *c, struct image_brief *b, enum reason reason,
+		   const char *replaced_by, int64_t now, struct err *err);
+/* Withdraws and takes the image out of the live view. */
+int image_leave(struct catalogue *c, struct image_brief *b, enum reason reason, int64_t now,
+		struct err *err);
+/* The pending version becomes the current one; withdraw the old one first. */
+int image_swap_pending(struct catalogue *c, struct image_brief *b, struct err *err);
+/* Available events if the image is live, selected, stored and not yet announced. */
+int image_announce(struct catalogue *c, int64_t id, int64_t now, struct err *err);
+
+/* ---- cat_object.c, cat_endorser.c, cat_event.c ----------------------------------------------- */
+
+/* Makes the object's row if there is none, and lets it be tried again. */
+int object_name(struct catalogue *c, const struct digest *d, int64_t size, int64_t mtime,
+		struct err *err);
+int object_collect(struct catalogue *c, struct err *err); /* rows that nothing names */
+
+/* Who holds this credential (dn_equal()) and is linked (subscription 0: anyone).  0: none. */
+int endorser_match(struct catalogue *c, int64_t subscription, const char *subject,
+		   const char *issuer, int64_t *endorser, struct err *err);
+/* The subscription's signer_endorser follows registrations and links. */
+int endorser_refresh(struct catalogue *c, int64_t subscription, struct err *err);
+
+/* type with the metadata of meta; filename as vmcatcher's FILENAME; reason may be NULL. */
+int event_add(struct catalogue *c, const char *type, int64_t meta, const char *list_id,
+	      const char *filename, const char *reason, int64_t now, struct err *err);
+
+/* ---- cat_apply.c ----------------------------------------------------------------------------- */
+
+extern const char *const subscription_words[5];
+
+/*
+ * The rows of a list, without message files, signer and subscription row: the core of applying
+ * and of rebuilding.  rebuilding: select_new has no say, the selections in wish do.
+ */
+int apply_rows(struct catalogue *c, const struct subscription_row *sub,
+	       const struct imagelist *list, int64_t expires, bool rebuilding, int64_t now,
+	       struct update_result *result, struct err *err);
+/* What the subscription's row says of the list that it now has; it becomes ok. */
+int apply_subscription(struct catalogue *c, int64_t id, const struct imagelist *list,
+		       int64_t expires, const struct verdict *verdict, const struct digest *message,
+		       int64_t now, struct err *err);
+/* Applies the stored payload of a subscription once more (its signer is trusted already). */
+int apply_stored(struct catalogue *c, int64_t subscription, int64_t now, struct err *err);
+
+/* ---- message.c ------------------------------------------------------------------------------- */
+
+int message_write(struct catalogue *c, const struct digest *message, const void *data, size_t len,
+		  const void *payload, size_t payload_len, struct err *err);
+/* The stored bytes if they hash to what they are named by (or to *expected); -EBADMSG otherwise. */
+int message_read(struct catalogue *c, const struct digest *message, bool payload,
+		 const struct digest *expected, struct buf *out, struct err *err);
+/* Removes messages that no subscription refers to; the write lock must be held. */
+int message_sweep(struct catalogue *c, struct err *err);
+
+/* ---- catalogue_check.c, cat_rebuild.c -------------------------------------------------------- */
+
+/* 0: rows, messages and site.json agree; -EUCLEAN: damaged, err says where. */
+int catalogue_check(struct catalogue *c, const struct catalogue_hooks *hooks, struct err *err);
+
+/*
+ * The part of it that concerns an admin's decisions: cheap enough for each command that may make
+ * another one, because that would write what a damaged row says into site.json.
+ */
+int catalogue_check_decisions(struct catalogue *c, struct err *err);
+
+struct site;
+/* Fills an empty catalogue. */
+int catalogue_rebuild(struct catalogue *c, const struct site *site,
+		      const struct catalogue_hooks *hooks, struct err *err);
+
+#endif

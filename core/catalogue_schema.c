@@ -1,0 +1,297 @@
+/*
+ * catalogue_schema.c - the tables, as numbered steps.
+ *
+ *   revision ---- one number that only grows; every visible change of a row takes the next one
+ *   inode ------- name of a thing -> its inode number, kept for ever
+ *   note -------- single values: store id, serial of site.json, fingerprints
+ *   endorser 1--n credential         endorser n--m subscription (link)
+ *   subscription 1--n image          subscription 1--n refused
+ *   meta -------- what a signed list says of one image; a row never changes, its seal covers it
+ *   image ------> meta (current), meta (pending)       expired ---> meta (frozen)
+ *   object ------ one row a digest that a live image or an unpurged expired one names
+ *   wish -------- selections of images that no stored list names (after a rebuild)
+ *   event ------- outbox
+ *
+ * States on which trust or a file's life depends are words under a CHECK, not numbers: a flipped
+ * bit makes a word that integrity_check refuses, where it would make one valid number of another.
+ *
+ * Triggers keep rev: a row's rev grows whenever anything that the tree shows of it changes.  The
+ * first number is taken from the clock, so that a rebuilt catalogue does not repeat one either.
+ *
+ * A step is never edited once released; a change is a further step.
+ */
+#include "config.h"
+#include "catalogue_impl.h"
+
+#include <errno.h>
+#include <sqlite3.h>
+#include <string.h>
+#include "cleanup.h"
+
+#define REV(table, key) \
+	"UPDATE revision SET n = n + 1;" \
+	"UPDATE " table " SET rev = (SELECT n FROM revision) WHERE " key ";"
+#define DIGEST_CHECK(column) "CHECK (length(" column ") = 64)"
+#define FLAG(column) column " INTEGER NOT NULL DEFAULT 0 CHECK (" column " IN (0, 1))"
+
+static const char step_1_trust[] =
+"CREATE TABLE revision (one INTEGER PRIMARY KEY CHECK (one = 1), n INTEGER NOT NULL) STRICT;"
+"INSERT INTO revision VALUES (1, CAST(strftime('%s', 'now') AS INTEGER) * 1048576);"
+"CREATE TABLE note (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;"
+"CREATE TABLE inode (ino INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;"
+"CREATE TABLE endorser ("
+"  id INTEGER PRIMARY KEY AUTOINCREMENT, rev INTEGER NOT NULL DEFAULT 0, ino INTEGER NOT NULL,"
+"  name TEXT NOT NULL UNIQUE,"
+   FLAG("allow_sha1") "," FLAG("any_purpose") "," FLAG("blocks_only") ") STRICT;"
+"CREATE TABLE credential ("
+"  endorser INTEGER NOT NULL REFERENCES endorser ON DELETE CASCADE,"
+"  subject TEXT NOT NULL, issuer TEXT NOT NULL, UNIQUE (subject, issuer)) STRICT;"
+"CREATE INDEX credential_endorser ON credential (endorser);"
+"CREATE TABLE subscription ("
+"  id INTEGER PRIMARY KEY AUTOINCREMENT, rev INTEGER NOT NULL DEFAULT 0, ino INTEGER NOT NULL,"
+"  list_id TEXT NOT NULL UNIQUE, name TEXT NOT NULL UNIQUE, url TEXT NOT NULL UNIQUE,"
+"  username TEXT, password TEXT,"
+"  select_new TEXT NOT NULL CHECK (select_new IN ('none', 'all')),"
+"  state TEXT NOT NULL CHECK (state IN ('new', 'ok', 'failed', 'expired', 'distrusted')),"
+"  code INTEGER NOT NULL DEFAULT 0, error TEXT NOT NULL DEFAULT '',"
+"  title TEXT NOT NULL DEFAULT '', description TEXT NOT NULL DEFAULT '',"
+"  uri TEXT NOT NULL DEFAULT '', version TEXT NOT NULL DEFAULT '', vo TEXT NOT NULL DEFAULT '',"
+"  created INTEGER NOT NULL DEFAULT 0, expires INTEGER NOT NULL DEFAULT 0,"
+"  updated INTEGER NOT NULL DEFAULT 0, tried INTEGER NOT NULL DEFAULT 0,"
+"  message BLOB " DIGEST_CHECK("message") ", payload BLOB " DIGEST_CHECK("payload") ","
+   FLAG("stored") ","			/* the message file is there and good */
+"  signer_subject TEXT, signer_issuer TEXT,"
+"  signer_endorser INTEGER REFERENCES endorser ON DELETE SET NULL,"
+   FLAG("reset_version") ","
+"  generation INTEGER NOT NULL DEFAULT 0) STRICT;"
+"CREATE TABLE link ("
+"  endorser INTEGER NOT NULL REFERENCES endorser ON DELETE CASCADE,"
+"  subscription INTEGER NOT NULL REFERENCES subscription ON DELETE CASCADE,"
+"  PRIMARY KEY (endorser, subscription)) STRICT, WITHOUT ROWID;"
+"CREATE INDEX link_subscription ON link (subscription);";
+
+static const char step_1_images[] =
+"CREATE TABLE meta ("
+"  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+"  identifier TEXT NOT NULL, title TEXT NOT NULL, description TEXT NOT NULL,"
+"  version TEXT NOT NULL, comments TEXT NOT NULL, os TEXT NOT NULL, osversion TEXT NOT NULL,"
+"  arch TEXT NOT NULL, hypervisor TEXT NOT NULL, format TEXT NOT NULL, size TEXT NOT NULL,"
+"  sha512 TEXT NOT NULL, uri TEXT NOT NULL, group_name TEXT NOT NULL, vo TEXT NOT NULL,"
+"  created TEXT NOT NULL, expires TEXT NOT NULL, mpuri TEXT NOT NULL,"
+"  bytes INTEGER NOT NULL CHECK (bytes > 0), digest BLOB NOT NULL " DIGEST_CHECK("digest") ","
+"  created_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, json TEXT NOT NULL,"
+"  seal BLOB NOT NULL " DIGEST_CHECK("seal") ") STRICT;"
+"CREATE TABLE image ("
+"  id INTEGER PRIMARY KEY AUTOINCREMENT, rev INTEGER NOT NULL DEFAULT 0, ino INTEGER NOT NULL,"
+"  subscription INTEGER NOT NULL REFERENCES subscription,"
+"  identifier TEXT NOT NULL UNIQUE, name TEXT NOT NULL UNIQUE,"
+   FLAG("live") "," FLAG("selected") "," FLAG("announced") ","
+"  generation INTEGER NOT NULL,"	/* of the subscription, when a list last named it */
+"  expires INTEGER NOT NULL,"		/* the earliest of image, list and max_valid_time */
+"  meta INTEGER NOT NULL REFERENCES meta,"
+"  sha512 BLOB NOT NULL " DIGEST_CHECK("sha512") ","
+"  pending INTEGER REFERENCES meta,"
+"  pending_sha512 BLOB " DIGEST_CHECK("pending_sha512") ","
+"  CHECK ((pending IS NULL) = (pending_sha512 IS NULL))) STRICT;"
+"CREATE INDEX image_subscription ON image (subscription);"
+"CREATE INDEX image_meta ON image (meta);"
+"CREATE INDEX image_pending ON image (pending) WHERE pending IS NOT NULL;"
+"CREATE INDEX image_sha512 ON image (sha512);"
+"CREATE INDEX image_pending_sha512 ON image (pending_sha512) WHERE pending_sha512 IS NOT NULL;"
+"CREATE INDEX image_expires ON image (expires) WHERE live = 1;"
+"CREATE TABLE wish ("
+"  identifier TEXT PRIMARY KEY,"
+"  subscription INTEGER NOT NULL REFERENCES subscription ON DELETE CASCADE)"
+"  STRICT, WITHOUT ROWID;"
+"CREATE TABLE refused ("
+"  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+"  subscription INTEGER NOT NULL REFERENCES subscription ON DELETE CASCADE,"
+"  identifier TEXT NOT NULL, name TEXT NOT NULL, code INTEGER NOT NULL, error TEXT NOT NULL,"
+"  owner INTEGER,"			/* the subscription that owns the identifier */
+"  UNIQUE (subscription, name)) STRICT;"
+"CREATE TABLE object ("
+"  id INTEGER PRIMARY KEY AUTOINCREMENT, rev INTEGER NOT NULL DEFAULT 0, ino INTEGER NOT NULL,"
+"  digest BLOB NOT NULL UNIQUE " DIGEST_CHECK("digest") ","
+"  size INTEGER NOT NULL CHECK (size > 0), mtime INTEGER NOT NULL,"
+"  state TEXT NOT NULL CHECK (state IN ('missing', 'verified', 'failed')),"
+"  tries INTEGER NOT NULL DEFAULT 0, next_try INTEGER NOT NULL DEFAULT 0,"
+"  code INTEGER NOT NULL DEFAULT 0, error TEXT NOT NULL DEFAULT '',"
+"  etag TEXT NOT NULL DEFAULT '', etag_url TEXT NOT NULL DEFAULT '',"
+"  fetched INTEGER NOT NULL DEFAULT 0) STRICT;"
+"CREATE TABLE expired ("
+"  id INTEGER PRIMARY KEY AUTOINCREMENT, rev INTEGER NOT NULL DEFAULT 0, ino INTEGER NOT NULL,"
+"  name TEXT NOT NULL UNIQUE, list_id TEXT NOT NULL,"
+"  reason TEXT NOT NULL CHECK (reason IN ('replaced', 'removed-from-list', 'list-expired',"
+"    'image-expired', 'unsubscribed', 'deselected', 'endorser-removed', 'endorser-unlinked',"
+"    'revoked', 'corrupt')),"
+"  expired_at INTEGER NOT NULL, replaced_by TEXT NOT NULL,"
+"  trust TEXT NOT NULL CHECK (trust IN ('withdrawn', 'distrusted')),"
+"  bytes TEXT NOT NULL CHECK (bytes IN ('kept', 'purged')),"
+   FLAG("selected") ", error TEXT NOT NULL,"
+"  meta INTEGER NOT NULL REFERENCES meta,"
+"  sha512 BLOB NOT NULL " DIGEST_CHECK("sha512") ") STRICT;"
+"CREATE INDEX expired_meta ON expired (meta);"
+"CREATE INDEX expired_sha512 ON expired (sha512);"
+"CREATE INDEX expired_list ON expired (list_id);"
+"CREATE TABLE event ("
+"  id INTEGER PRIMARY KEY AUTOINCREMENT, uuid TEXT NOT NULL UNIQUE, time INTEGER NOT NULL,"
+"  type TEXT NOT NULL, identifier TEXT NOT NULL, list_id TEXT NOT NULL, json TEXT NOT NULL)"
+"  STRICT;";
+
+static const char step_1_triggers[] =
+"CREATE TRIGGER endorser_new AFTER INSERT ON endorser BEGIN"
+"  " REV("endorser", "id = NEW.id") " END;"
+"CREATE TRIGGER endorser_change AFTER UPDATE OF name, allow_sha1, any_purpose, blocks_only"
+"  ON endorser BEGIN " REV("endorser", "id = NEW.id") " END;"
+"CREATE TRIGGER credential_new AFTER INSERT ON credential BEGIN"
+"  " REV("endorser", "id = NEW.endorser") " END;"
+"CREATE TRIGGER credential_gone AFTER DELETE ON credential BEGIN"
+"  " REV("endorser", "id = OLD.endorser") " END;"
+"CREATE TRIGGER link_new AFTER INSERT ON link BEGIN"
+"  " REV("endorser", "id = NEW.endorser") REV("subscription", "id = NEW.subscription") " END;"
+"CREATE TRIGGER link_gone AFTER DELETE ON link BEGIN"
+"  " REV("endorser", "id = OLD.endorser") REV("subscription", "id = OLD.subscription") " END;"
+"CREATE TRIGGER subscription_new AFTER INSERT ON subscription BEGIN"
+"  " REV("subscription", "id = NEW.id") " END;"
+"CREATE TRIGGER subscription_change AFTER UPDATE OF list_id, name, url, username, password,"
+"  select_new, state, code, error, title, description, uri, version, vo, created, expires,"
+"  updated, tried, message, payload, stored, signer_subject, signer_issuer, signer_endorser,"
+"  reset_version, generation ON subscription BEGIN " REV("subscription", "id = NEW.id") " END;"
+"CREATE TRIGGER image_new AFTER INSERT ON image BEGIN"
+"  " REV("image", "id = NEW.id") REV("object", "digest = NEW.sha512") " END;"
+/* The object's rows too: wanted and access follow from the images that name it. */
+"CREATE TRIGGER image_change AFTER UPDATE ON image"
+"  WHEN OLD.live IS NOT NEW.live OR OLD.selected IS NOT NEW.selected"
+"    OR OLD.meta IS NOT NEW.meta OR OLD.pending IS NOT NEW.pending"
+"    OR OLD.subscription IS NOT NEW.subscription"
+"  BEGIN " REV("image", "id = NEW.id")
+    REV("object", "digest IN (OLD.sha512, NEW.sha512, OLD.pending_sha512, NEW.pending_sha512)")
+"  END;"
+"CREATE TRIGGER image_gone AFTER DELETE ON image BEGIN"
+"  " REV("object", "digest IN (OLD.sha512, OLD.pending_sha512)") " END;"
+"CREATE TRIGGER object_new AFTER INSERT ON object BEGIN"
+"  " REV("object", "id = NEW.id")
+    REV("image", "sha512 = NEW.digest OR pending_sha512 = NEW.digest") " END;"
+"CREATE TRIGGER object_change AFTER UPDATE OF size, mtime, state, tries, next_try, code, error,"
+"  fetched ON object WHEN OLD.state IS NOT NEW.state OR OLD.tries IS NOT NEW.tries"
+"    OR OLD.error IS NOT NEW.error OR OLD.code IS NOT NEW.code OR OLD.size IS NOT NEW.size"
+"    OR OLD.fetched IS NOT NEW.fetched OR OLD.next_try IS NOT NEW.next_try"
+"    OR OLD.mtime IS NOT NEW.mtime"
+"  BEGIN " REV("object", "id = NEW.id")
+    REV("image", "sha512 = NEW.digest OR pending_sha512 = NEW.digest") " END;"
+"CREATE TRIGGER expired_new AFTER INSERT ON expired BEGIN"
+"  " REV("expired", "id = NEW.id") REV("object", "digest = NEW.sha512") " END;"
+"CREATE TRIGGER expired_change AFTER UPDATE OF trust, bytes ON expired BEGIN"
+"  " REV("expired", "id = NEW.id") REV("object", "digest = NEW.sha512") " END;"
+"CREATE TRIGGER refused_new AFTER INSERT ON refused BEGIN"
+"  " REV("subscription", "id = NEW.subscription") " END;"
+"CREATE TRIGGER refused_gone AFTER DELETE ON refused BEGIN"
+"  " REV("subscription", "id = OLD.subscription") " END;";
+
+/* The number stands twice, written in one transaction: see check_version() in cat_open.c. */
+#define STEP_DONE(number) \
+	"PRAGMA user_version = " number ";" \
+	"INSERT INTO note VALUES ('schema', '" number "')" \
+	" ON CONFLICT (key) DO UPDATE SET value = '" number "';"
+
+static const char *const steps[SCHEMA_VERSION][4] = {
+	{ step_1_trust, step_1_images, step_1_triggers, STEP_DONE("1") },
+};
+
+int
+catalogue_schema_version(struct sqlite3 *db)
+{
+	sqlite3_stmt *stmt = NULL;
+	int version = -1;
+
+	if (sqlite3_prepare_v2(db, "PRAGMA user_version", -1, &stmt, NULL) == SQLITE_OK &&
+	    sqlite3_step(stmt) == SQLITE_ROW)
+		version = sqlite3_column_int(stmt, 0);
+	sqlite3_finalize(stmt);
+	return version;
+}
+
+static int
+run_step(struct sqlite3 *db, int from)
+{
+	int rc = sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+
+	if (rc != SQLITE_OK)
+		return rc;
+	/* Another process may have made the step while we waited for the lock. */
+	if (catalogue_schema_version(db) == from)
+		for (int i = 0; i < 4 && rc == SQLITE_OK; i++)
+			rc = sqlite3_exec(db, steps[from][i], NULL, NULL, NULL);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_exec(db, "COMMIT", NULL, NULL, NULL);
+	if (rc != SQLITE_OK)
+		sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+	return rc;
+}
+
+int
+catalogue_schema_upgrade(struct sqlite3 *db, struct err *err)
+{
+	int version = catalogue_schema_version(db);
+
+	while (version >= 0 && version < SCHEMA_VERSION) {
+		if (run_step(db, version) != SQLITE_OK)
+			return err_refuse(err, CODE_DATABASE,
+					  "catalogue: schema step %d failed: %s", version + 1,
+					  sqlite3_errmsg(db));
+		version = catalogue_schema_version(db);
+	}
+	if (version < 0)
+		return err_refuse(err, CODE_CORRUPT, "catalogue: no schema version: %s",
+				  sqlite3_errmsg(db));
+	return 0;
+}
+
+static const char all_of_schema[] =
+"SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_schema"
+" WHERE name NOT LIKE 'sqlite_stat%' ORDER BY type, name";
+
+/* The text of all tables, indices and triggers, appended to out. */
+static int
+dump_schema(struct sqlite3 *db, struct buf *out)
+{
+	sqlite3_stmt *stmt = NULL;
+	int rc = sqlite3_prepare_v2(db, all_of_schema, -1, &stmt, NULL);
+
+	while (rc == SQLITE_OK && (rc = sqlite3_step(stmt)) == SQLITE_ROW) {
+		for (int i = 0; i < 4; i++) {
+			const unsigned char *text = sqlite3_column_text(stmt, i);
+
+			buf_puts(out, text != NULL ? (const char *)text : "");
+			buf_putc(out, '\n');
+		}
+		rc = SQLITE_OK;
+	}
+	sqlite3_finalize(stmt);
+	return rc == SQLITE_DONE ? 0 : -EUCLEAN;
+}
+
+int
+catalogue_schema_check(struct sqlite3 *db, struct err *err)
+{
+	CLEANUP_BUF struct buf theirs = BUF_INIT;
+	CLEANUP_BUF struct buf ours = BUF_INIT;
+	struct sqlite3 *fresh = NULL;
+	int rc = sqlite3_open(":memory:", &fresh) == SQLITE_OK ? 0 : -EIO;
+
+	if (rc == 0)
+		rc = catalogue_schema_upgrade(fresh, err);
+	if (rc == 0)
+		rc = dump_schema(fresh, &ours);
+	if (rc == 0)
+		rc = dump_schema(db, &theirs);
+	if (rc == 0 && strcmp(buf_str(&ours), buf_str(&theirs)) != 0)
+		rc = -EUCLEAN;
+	if (rc == -EUCLEAN)
+		err_set(err, EUCLEAN, "its tables are not those of this version");
+	else if (rc != 0)
+		err_refuse(err, CODE_DATABASE, "catalogue: no database in memory: %s",
+			   sqlite3_errmsg(fresh));
+	sqlite3_close(fresh);
+	return rc;
+}

@@ -1,0 +1,318 @@
+/*
+ * catalogue_sql.c - every statement of the catalogue, by name.  Values are bound, never printed in.
+ *
+ * Column lists that several statements share are macros, in the order in which the row readers
+ * take them.
+ */
+#include "config.h"
+#include "catalogue_sql.h"
+
+/* enum field_id's order, then what image_meta holds besides. */
+#define META_NAMES \
+	"identifier, title, description, version, comments, os, osversion, arch, hypervisor," \
+	" format, size, sha512, uri, group_name, vo, created, expires, mpuri," \
+	" bytes, digest, created_at, expires_at, json"
+#define META(m) \
+	m ".identifier, " m ".title, " m ".description, " m ".version, " m ".comments, " m ".os, " \
+	m ".osversion, " m ".arch, " m ".hypervisor, " m ".format, " m ".size, " m ".sha512, " \
+	m ".uri, " m ".group_name, " m ".vo, " m ".created, " m ".expires, " m ".mpuri, " \
+	m ".bytes, " m ".digest, " m ".created_at, " m ".expires_at, " m ".json"
+
+#define ENDORSER "SELECT id, rev, ino, name, allow_sha1, any_purpose, blocks_only FROM endorser "
+
+#define SUBSCRIPTION \
+	"SELECT s.id, s.rev, s.ino, s.list_id, s.name, s.url, s.username, s.password," \
+	" s.select_new, s.state, s.code, s.error, s.title, s.description, s.uri, s.version, s.vo," \
+	" s.created, s.expires, s.updated, s.tried, s.message, s.stored, s.signer_subject," \
+	" s.signer_issuer, coalesce(e.name, ''), s.reset_version" \
+	" FROM subscription s LEFT JOIN endorser e ON e.id = s.signer_endorser "
+
+#define IMAGE \
+	"SELECT i.id, i.rev, i.ino, i.subscription, s.list_id, i.name, i.live, i.selected, " \
+	META("m") ", i.pending IS NOT NULL, " META("p") \
+	" FROM image i JOIN subscription s ON s.id = i.subscription JOIN meta m ON m.id = i.meta" \
+	" LEFT JOIN meta p ON p.id = i.pending "
+
+#define BRIEF \
+	"SELECT i.id, i.subscription, i.meta, coalesce(i.pending, 0), i.live, i.selected," \
+	" i.announced, coalesce(o.state = 'verified', 0), i.sha512, i.pending_sha512, m.seal," \
+	" p.seal, i.expires" \
+	" FROM image i JOIN meta m ON m.id = i.meta LEFT JOIN meta p ON p.id = i.pending" \
+	" LEFT JOIN object o ON o.digest = i.sha512 "
+
+/* What live images name, and what withdrawn ones still name. */
+#define LIVE_NAMES(digest) \
+	"(EXISTS (SELECT 1 FROM image WHERE sha512 = " digest " AND live = 1)" \
+	" OR EXISTS (SELECT 1 FROM image WHERE pending_sha512 = " digest " AND live = 1))"
+#define EXPIRED_NAMES(digest, also) \
+	"EXISTS (SELECT 1 FROM expired WHERE sha512 = " digest " AND bytes = 'kept'" also ")"
+
+#define OBJECT \
+	"SELECT o.id, o.rev, o.ino, o.digest, o.size, o.mtime, o.state, o.tries, o.next_try," \
+	" o.code, o.error, o.etag, o.etag_url, o.fetched," \
+	" EXISTS (SELECT 1 FROM image WHERE sha512 = o.digest AND live = 1 AND selected = 1)" \
+	" OR EXISTS (SELECT 1 FROM image WHERE pending_sha512 = o.digest AND live = 1" \
+	" AND selected = 1)," \
+	" EXISTS (SELECT 1 FROM image WHERE pending_sha512 = o.digest AND live = 1" \
+	" AND selected = 1)," \
+	" CASE WHEN " LIVE_NAMES("o.digest") " THEN 0" \
+	" WHEN " EXPIRED_NAMES("o.digest", " AND trust = 'withdrawn'") " THEN 1" \
+	" WHEN " EXPIRED_NAMES("o.digest", "") " THEN 2 ELSE 1 END FROM object o "
+
+#define EXPIRED \
+	"SELECT x.id, x.rev, x.ino, x.name, x.list_id, x.reason, x.expired_at, x.replaced_by," \
+	" x.trust, x.bytes = 'purged', x.selected, x.error, " META("m") " FROM expired x JOIN meta m ON m.id = x.meta "
+
+#define EVENT "SELECT id, uuid, time, type, identifier, list_id, json FROM event "
+
+static const char *const statements[N_SQL] = {
+[SQL_BEGIN] = "BEGIN IMMEDIATE",
+[SQL_BEGIN_READ] = "BEGIN",
+[SQL_COMMIT] = "COMMIT",
+[SQL_ROLLBACK] = "ROLLBACK",
+[SQL_DATA_VERSION] = "PRAGMA data_version",
+[SQL_INTEGRITY_CHECK] = "PRAGMA integrity_check(3)",
+[SQL_FOREIGN_KEY_CHECK] = "PRAGMA foreign_key_check",
+[SQL_NOTE_GET] = "SELECT value FROM note WHERE key = ?1",
+[SQL_NOTE_SET] = "INSERT INTO note VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2",
+[SQL_INODE_GET] = "SELECT ino FROM inode WHERE name = ?1",
+[SQL_INODE_OWNER] = "SELECT 1 FROM inode WHERE ino = ?1",
+[SQL_INODE_ADD] = "INSERT INTO inode VALUES (?1, ?2)",
+
+/* endorsers */
+[SQL_ENDORSER_ADD] = "INSERT INTO endorser (ino, name, allow_sha1, any_purpose, blocks_only)"
+	" VALUES (?1, ?2, ?3, ?4, 0)",
+[SQL_ENDORSER_ID] = "SELECT id FROM endorser WHERE name = ?1",
+[SQL_ENDORSER_SWITCHES] = "UPDATE endorser SET allow_sha1 = max(allow_sha1, ?2),"
+	" any_purpose = max(any_purpose, ?3) WHERE id = ?1",
+[SQL_ENDORSER_DELETE] = "DELETE FROM endorser WHERE id = ?1",
+[SQL_ENDORSER_BY_NAME] = ENDORSER "WHERE name = ?1",
+[SQL_ENDORSER_EACH] = ENDORSER "ORDER BY id",
+[SQL_CREDENTIAL_ADD] = "INSERT INTO credential VALUES (?1, ?2, ?3)",
+[SQL_CREDENTIAL_OWNER] = "SELECT e.name FROM credential c JOIN endorser e ON e.id = c.endorser"
+	" WHERE c.subject = ?1 AND c.issuer = ?2",
+[SQL_CREDENTIAL_DELETE] = "DELETE FROM credential"
+	" WHERE endorser = ?1 AND subject = ?2 AND issuer = ?3",
+[SQL_CREDENTIAL_EACH] = "SELECT subject, issuer FROM credential WHERE endorser = ?1 ORDER BY rowid",
+[SQL_CREDENTIAL_CANDIDATES] = "SELECT c.endorser, c.subject, c.issuer FROM credential c"
+	" WHERE ?1 IS NULL OR EXISTS (SELECT 1 FROM link l WHERE l.endorser = c.endorser"
+	" AND l.subscription = ?1) ORDER BY c.rowid",
+[SQL_LINK_ADD] = "INSERT INTO link VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+[SQL_LINK_DELETE] = "DELETE FROM link WHERE endorser = ?1 AND subscription = ?2",
+[SQL_LINK_EXISTS] = "SELECT 1 FROM link WHERE endorser = ?1 AND subscription = ?2",
+[SQL_LINK_SUBSCRIPTIONS] = "SELECT subscription FROM link WHERE endorser = ?1 ORDER BY 1",
+[SQL_LINK_ENDORSERS] = "SELECT e.name FROM link l JOIN endorser e ON e.id = l.endorser"
+	" WHERE l.subscription = ?1 ORDER BY e.id",
+
+/* subscriptions */
+[SQL_SUBSCRIPTION_ADD] = "INSERT INTO subscription"
+	" (ino, list_id, name, url, username, password, select_new, state)"
+	" VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'new')",
+[SQL_SUBSCRIPTION_DELETE] = "DELETE FROM subscription WHERE id = ?1",
+[SQL_SUBSCRIPTION_BY_ID] = SUBSCRIPTION "WHERE s.id = ?1",
+[SQL_SUBSCRIPTION_EACH] = SUBSCRIPTION "ORDER BY s.id",
+[SQL_SUBSCRIPTION_BY_KEY] = "SELECT id, list_id FROM subscription"
+	" WHERE list_id = ?1 OR name = ?1 OR url = ?1 ORDER BY list_id = ?1 DESC, id LIMIT 6",
+[SQL_SUBSCRIPTION_BY_PREFIX] = "SELECT id, list_id FROM subscription"
+	" WHERE substr(list_id, 1, length(?1)) = ?1 ORDER BY list_id LIMIT 6",
+[SQL_SUBSCRIPTION_CLASH] = "SELECT list_id = ?1, list_id FROM subscription"
+	" WHERE list_id = ?1 OR name = ?2 OR url = ?3 ORDER BY 1 DESC LIMIT 1",
+[SQL_SUBSCRIPTION_TRIED] = "UPDATE subscription SET tried = ?2, code = ?3, error = ?4,"
+	" updated = CASE WHEN ?3 = 0 THEN ?2 ELSE updated END,"
+	" state = CASE WHEN state IN ('new', 'expired', 'distrusted') THEN state"
+	" WHEN ?3 <> 0 THEN 'failed' WHEN stored = 1 THEN 'ok' ELSE state END WHERE id = ?1",
+[SQL_SUBSCRIPTION_RESET_VERSION] = "UPDATE subscription SET reset_version = 1 WHERE id = ?1",
+[SQL_SUBSCRIPTION_STATE] = "UPDATE subscription SET state = ?2, code = ?3, error = ?4"
+	" WHERE id = ?1",
+[SQL_SUBSCRIPTION_APPLY] = "UPDATE subscription SET state = 'ok', code = 0, error = '',"
+	" title = ?2, description = ?3, uri = ?4, version = ?5, vo = ?6, created = ?7,"
+	" expires = ?8, updated = ?9, tried = ?9, message = ?10, payload = ?11, stored = 1,"
+	" signer_subject = ?12, signer_issuer = ?13, reset_version = 0 WHERE id = ?1",
+[SQL_SUBSCRIPTION_ENDORSER] = "UPDATE subscription SET signer_endorser = ?2"
+	" WHERE id = ?1 AND signer_endorser IS NOT ?2",
+[SQL_SUBSCRIPTION_RESTORE] = "UPDATE subscription SET version = ?2, created = ?3, message = ?4,"
+	" stored = 0, reset_version = ?5 WHERE id = ?1",
+[SQL_SUBSCRIPTION_UNSTORED] = "UPDATE subscription SET stored = 0, code = ?2, error = ?3,"
+	" state = CASE state WHEN 'ok' THEN 'failed' ELSE state END WHERE id = ?1",
+[SQL_SUBSCRIPTION_GENERATION] = "UPDATE subscription SET generation = generation + 1 WHERE id = ?1"
+	" RETURNING generation",
+[SQL_SUBSCRIPTION_SET_EXPIRES] = "UPDATE subscription SET expires = ?2"
+	" WHERE id = ?1 AND expires <> ?2",
+[SQL_SUBSCRIPTION_OVERDUE] = "SELECT id FROM subscription"
+	" WHERE state IN ('ok', 'failed') AND stored = 1 AND expires <= ?1 ORDER BY id",
+[SQL_SUBSCRIPTION_NEXT_EXPIRY] = "SELECT min(expires) FROM subscription"
+	" WHERE state IN ('ok', 'failed') AND stored = 1",
+[SQL_SUBSCRIPTION_MESSAGES] = "SELECT 1 FROM subscription WHERE message = ?1",
+[SQL_SUBSCRIPTION_PAYLOAD] = "SELECT payload FROM subscription WHERE id = ?1",
+[SQL_SUBSCRIPTION_YIELDING] = "SELECT DISTINCT r.subscription FROM refused r"
+	" JOIN subscription s ON s.id = r.subscription"
+	" WHERE r.owner = ?1 AND s.state IN ('ok', 'failed') AND s.stored = 1 ORDER BY 1",
+
+/* metadata */
+[SQL_META_ADD] = "INSERT INTO meta (" META_NAMES ", seal) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7,"
+	" ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)",
+[SQL_META_DELETE] = "DELETE FROM meta WHERE id = ?1"
+	" AND NOT EXISTS (SELECT 1 FROM image WHERE meta = ?1)"
+	" AND NOT EXISTS (SELECT 1 FROM image WHERE pending = ?1)"
+	" AND NOT EXISTS (SELECT 1 FROM expired WHERE meta = ?1)",
+[SQL_META_GET] = "SELECT " META("m") " FROM meta m WHERE m.id = ?1",
+[SQL_META_VERSION] = "SELECT version FROM meta WHERE id = ?1",
+[SQL_META_EACH_SEAL] = "SELECT " META("m") ", m.seal FROM meta m",
+
+/* images */
+[SQL_IMAGE_ADD] = "INSERT INTO image (ino, subscription, identifier, name, live, selected,"
+	" generation, expires, meta, sha512) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+[SQL_IMAGE_BY_ID] = IMAGE "WHERE i.id = ?1",
+[SQL_IMAGE_EACH] = IMAGE "WHERE ?1 IS NULL OR i.subscription = ?1 ORDER BY i.id",
+[SQL_IMAGE_EACH_LIVE] = IMAGE "WHERE (?1 IS NULL OR i.subscription = ?1) AND i.live = 1"
+	" ORDER BY i.id",
+[SQL_IMAGE_STUBS] = "SELECT id, rev, live, selected FROM image ORDER BY id",
+[SQL_IMAGE_EXACT] = "SELECT id, identifier FROM image WHERE identifier = ?1",
+[SQL_IMAGE_BY_NAME] = "SELECT id, identifier FROM image WHERE name = ?1 AND live = 1",
+[SQL_IMAGE_BY_DIGEST] = "SELECT id, identifier FROM image WHERE sha512 = ?1 AND live = 1"
+	" ORDER BY identifier LIMIT 6",
+[SQL_IMAGE_BY_TITLE] = "SELECT i.id, i.identifier FROM image i JOIN meta m ON m.id = i.meta"
+	" WHERE i.live = 1 AND m.title = ?1 ORDER BY i.identifier LIMIT 6",
+[SQL_IMAGE_BY_PREFIX] = "SELECT id, identifier FROM image WHERE live = 1"
+	" AND substr(identifier, 1, length(?1)) = ?1 ORDER BY identifier LIMIT 6",
+[SQL_IMAGE_BRIEF] = BRIEF "WHERE i.identifier = ?1",
+[SQL_IMAGE_BRIEF_BY_ID] = BRIEF "WHERE i.id = ?1",
+[SQL_IMAGE_NAME_TAKEN] = "SELECT 1 FROM image WHERE name = ?1",
+[SQL_IMAGE_COUNT] = "SELECT count(*) FROM image",
+[SQL_IMAGE_SET_LIVE] = "UPDATE image SET live = ?2 WHERE id = ?1",
+[SQL_IMAGE_SET_SELECTED] = "UPDATE image SET selected = ?2 WHERE id = ?1",
+[SQL_IMAGE_SET_ANNOUNCED] = "UPDATE image SET announced = ?2 WHERE id = ?1",
+[SQL_IMAGE_SET_META] = "UPDATE image SET meta = ?2, sha512 = ?3, expires = ?4, pending = NULL,"
+	" pending_sha512 = NULL, live = ?5, generation = ?6 WHERE id = ?1",
+[SQL_IMAGE_SET_PENDING] = "UPDATE image SET pending = ?2, pending_sha512 = ?3 WHERE id = ?1",
+[SQL_IMAGE_SWAP_PENDING] = "UPDATE image SET meta = pending, sha512 = pending_sha512,"
+	" pending = NULL, pending_sha512 = NULL, expires = (SELECT min(m.expires_at, s.expires)"
+	" FROM meta m, subscription s WHERE m.id = image.pending AND s.id = image.subscription)"
+	" WHERE id = ?1 AND pending IS NOT NULL",
+[SQL_IMAGE_SET_GENERATION] = "UPDATE image SET generation = ?2 WHERE id = ?1",
+[SQL_IMAGE_LABEL] = "SELECT i.identifier, i.name, s.list_id FROM image i"
+	" JOIN subscription s ON s.id = i.subscription WHERE i.id = ?1",
+[SQL_IMAGE_LEAVING] = "SELECT id FROM image WHERE subscription = ?1"
+	" AND (live = 1 OR announced = 1) AND generation <> ?2 ORDER BY id",
+[SQL_IMAGE_LIVE_OF] = "SELECT id FROM image WHERE subscription = ?1"
+	" AND (live = 1 OR announced = 1) ORDER BY id",
+[SQL_IMAGE_ALL_OF] = "SELECT id FROM image WHERE subscription = ?1 ORDER BY id",
+[SQL_IMAGE_DELETE] = "DELETE FROM image WHERE id = ?1",
+[SQL_IMAGE_PENDING_OF] = "SELECT id FROM image WHERE pending_sha512 = ?1 ORDER BY id",
+[SQL_IMAGE_NAMING] = "SELECT id FROM image WHERE sha512 = ?1 AND live = 1 AND selected = 1"
+	" ORDER BY id",
+[SQL_IMAGE_OVERDUE] = "SELECT id FROM image WHERE live = 1 AND expires <= ?1 ORDER BY id",
+[SQL_IMAGE_NEXT_EXPIRY] = "SELECT min(expires) FROM image WHERE live = 1",
+[SQL_IMAGE_CHECK_EACH] = "SELECT i.id, i.identifier, i.pending IS NOT NULL,"
+	" coalesce(p.seal, m.seal) FROM image i JOIN meta m ON m.id = i.meta"
+	" LEFT JOIN meta p ON p.id = i.pending WHERE i.subscription = ?1 AND i.live = 1",
+[SQL_IMAGE_HIDE] = "UPDATE image SET live = 0, pending = NULL, pending_sha512 = NULL"
+	" WHERE subscription = ?1 AND live = 1",
+[SQL_REFUSED_HAS] = "SELECT 1 FROM refused WHERE subscription = ?1 AND identifier = ?2",
+[SQL_IMAGE_SELECTED_OF] = "SELECT identifier FROM image WHERE subscription = ?1 AND selected = 1"
+	" UNION SELECT identifier FROM wish WHERE subscription = ?1 ORDER BY 1",
+[SQL_IMAGE_SET_EXPIRES] = "UPDATE image SET expires = ?2 WHERE id = ?1 AND expires <> ?2",
+[SQL_WISH_ADD] = "INSERT INTO wish VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+[SQL_WISH_DELETE] = "DELETE FROM wish WHERE identifier = ?1",
+[SQL_WISH_EXISTS] = "SELECT 1 FROM wish WHERE identifier = ?1 AND subscription = ?2",
+[SQL_REFUSED_ADD] = "INSERT INTO refused (subscription, identifier, name, code, error, owner)"
+	" VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+[SQL_REFUSED_CLEAR] = "DELETE FROM refused WHERE subscription = ?1",
+[SQL_REFUSED_EACH] = "SELECT id, subscription, identifier, name, code, error FROM refused"
+	" WHERE subscription = ?1 ORDER BY id",
+[SQL_REFUSED_NAME_TAKEN] = "SELECT 1 FROM refused WHERE subscription = ?1 AND name = ?2",
+
+/* objects */
+[SQL_OBJECT_ADD] = "INSERT INTO object (ino, digest, size, mtime, state)"
+	" VALUES (?1, ?2, ?3, ?4, 'missing')",
+[SQL_OBJECT_RENEW] = "UPDATE object SET size = ?2, tries = 0, next_try = 0,"
+	" state = CASE WHEN state = 'failed' THEN 'missing' ELSE state END WHERE digest = ?1"
+	" AND (size <> ?2 OR tries <> 0 OR next_try <> 0 OR state = 'failed')",
+[SQL_OBJECT_BRIEF] = "SELECT state = 'verified', size FROM object WHERE digest = ?1",
+[SQL_OBJECT_GET] = OBJECT "WHERE o.digest = ?1",
+[SQL_OBJECT_EACH] = OBJECT "ORDER BY o.id",
+[SQL_OBJECT_SOURCES] = "SELECT uri, list_id FROM ("
+	"SELECT m.uri AS uri, s.list_id AS list_id, i.id AS id FROM image i"
+	" JOIN meta m ON m.id = i.meta JOIN subscription s ON s.id = i.subscription"
+	" WHERE i.sha512 = ?1 AND i.live = 1"
+	" UNION ALL SELECT m.uri, s.list_id, i.id FROM image i"
+	" JOIN meta m ON m.id = i.pending JOIN subscription s ON s.id = i.subscription"
+	" WHERE i.pending_sha512 = ?1 AND i.live = 1)"
+	" GROUP BY uri ORDER BY min(id)",
+[SQL_OBJECT_VERIFIED] = "UPDATE object SET state = 'verified', tries = 0, next_try = 0, code = 0,"
+	" error = '', etag = '', etag_url = '', fetched = ?2 WHERE digest = ?1",
+[SQL_OBJECT_FAILED] = "UPDATE object SET state = 'failed', code = ?2, error = ?3,"
+	" tries = tries + ?4, next_try = ?5 WHERE digest = ?1 AND state <> 'verified'",
+[SQL_OBJECT_RESET_TRIES] = "UPDATE object SET tries = 0, next_try = 0,"
+	" state = CASE WHEN state = 'failed' THEN 'missing' ELSE state END WHERE digest = ?1",
+[SQL_OBJECT_PARTIAL] = "UPDATE object SET etag_url = ?2, etag = ?3 WHERE digest = ?1",
+[SQL_OBJECT_LOST] = "UPDATE object SET state = 'missing', code = ?3, error = ?2, tries = 0,"
+	" next_try = 0, fetched = 0 WHERE digest = ?1",
+[SQL_OBJECT_PURGED] = "UPDATE object SET state = 'missing', fetched = 0 WHERE digest = ?1",
+[SQL_OBJECT_COLLECT] = "DELETE FROM object WHERE state <> 'verified'"
+	" AND NOT " LIVE_NAMES("object.digest") " AND NOT " EXPIRED_NAMES("object.digest", ""),
+[SQL_OBJECT_RIVAL_SIZE] = "SELECT 1 FROM image i"
+	" WHERE i.live = 1 AND (i.sha512 = ?1 OR i.pending_sha512 = ?1) AND i.identifier <> ?2"
+	" AND (i.subscription <> ?3 OR i.generation = ?4) LIMIT 1",
+[SQL_OBJECT_MISSING_ROWS] = "SELECT count(*) FROM ("
+	"SELECT sha512 AS d FROM image WHERE live = 1"
+	" UNION SELECT pending_sha512 FROM image WHERE live = 1 AND pending_sha512 IS NOT NULL"
+	" UNION SELECT sha512 FROM expired WHERE bytes = 'kept')"
+	" WHERE NOT EXISTS (SELECT 1 FROM object WHERE digest = d)",
+[SQL_OBJECT_IS_LIVE] = "SELECT " LIVE_NAMES("?1"),
+[SQL_OBJECT_ADOPTABLE] = "SELECT digest, size FROM object WHERE state <> 'verified' ORDER BY id",
+
+/* expired */
+[SQL_EXPIRED_ADD] = "INSERT INTO expired (ino, name, list_id, reason, expired_at, replaced_by,"
+	" trust, bytes, meta, sha512, selected, error) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8,"
+	" ?9, ?10, ?11, coalesce((SELECT error FROM object WHERE digest = ?10), ''))",
+[SQL_EXPIRED_NAME_TAKEN] = "SELECT 1 FROM expired WHERE name = ?1",
+[SQL_EXPIRED_EACH] = EXPIRED "ORDER BY x.id",
+[SQL_EXPIRED_STUBS] = "SELECT id, rev FROM expired ORDER BY id",
+[SQL_EXPIRED_BY_ID] = EXPIRED "WHERE x.id = ?1",
+[SQL_EXPIRED_DISTRUST] = "UPDATE expired SET trust = 'distrusted'"
+	" WHERE list_id = ?1 AND bytes = 'kept' AND trust <> 'distrusted'",
+[SQL_EXPIRED_TRUST] = "UPDATE expired SET trust = 'withdrawn' WHERE list_id = ?1"
+	" AND trust = 'distrusted' AND reason <> 'corrupt' AND EXISTS (SELECT 1 FROM image i"
+	" WHERE i.subscription = ?2 AND i.sha512 = expired.sha512 AND i.live = 1)",
+[SQL_EXPIRED_PURGE] = "UPDATE expired SET bytes = 'purged' WHERE sha512 = ?1"
+	" AND bytes = 'kept'",
+
+/* events */
+[SQL_EVENT_ADD] = "INSERT INTO event (uuid, time, type, identifier, list_id, json)"
+	" VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+[SQL_EVENT_EACH] = "SELECT * FROM (" EVENT "WHERE id > ?1 ORDER BY id DESC LIMIT ?2) ORDER BY id",
+[SQL_EVENT_LAST] = "SELECT max(id) FROM event",
+
+/* counts */
+[SQL_COUNTS] = "SELECT (SELECT count(*) FROM endorser), (SELECT count(*) FROM subscription),"
+	" (SELECT coalesce(max(tried), 0) FROM subscription), (SELECT count(*) FROM expired),"
+	" count(*), coalesce(sum(i.selected), 0),"
+	" coalesce(sum(i.selected AND o.state = 'verified'), 0),"
+	" coalesce(sum(i.selected AND o.state = 'failed'), 0)"
+	" FROM image i LEFT JOIN object o ON o.digest = i.sha512 WHERE i.live = 1",
+
+/* consistency */
+[SQL_CHECK_STRAY_LIVE] = "SELECT count(*) FROM image i JOIN subscription s"
+	" ON s.id = i.subscription"
+	" WHERE i.live = 1 AND (s.stored = 0 OR s.state NOT IN ('ok', 'failed'))",
+[SQL_CHECK_DIGESTS] = "SELECT (SELECT count(*) FROM image i JOIN meta m ON m.id = i.meta"
+	" WHERE m.digest <> i.sha512 OR m.identifier <> i.identifier)"
+	" + (SELECT count(*) FROM image i JOIN meta m ON m.id = i.pending"
+	" WHERE m.digest <> i.pending_sha512 OR m.identifier <> i.identifier)"
+	" + (SELECT count(*) FROM expired x JOIN meta m ON m.id = x.meta"
+	" WHERE m.digest <> x.sha512)"
+	" + (SELECT count(*) FROM image i JOIN meta m ON m.id = i.meta"
+	" JOIN object o ON o.digest = i.sha512 WHERE i.live = 1 AND m.bytes <> o.size)"
+	" + (SELECT count(*) FROM expired x JOIN meta m ON m.id = x.meta"
+	" JOIN object o ON o.digest = x.sha512 WHERE x.bytes = 'kept' AND m.bytes <> o.size)",
+[SQL_CHECK_EXPIRED_NAMES] = "SELECT x.name, x.expired_at, m.identifier FROM expired x"
+	" JOIN meta m ON m.id = x.meta",
+[SQL_CHECK_EVENTS] = "SELECT count(*) FROM event WHERE json_valid(json) = 0",
+};
+
+const char *
+catalogue_sql(enum sql_id id)
+{
+	return statements[id];
+}

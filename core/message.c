@@ -1,0 +1,152 @@
+/*
+ * message.c - state_dir/messages/: signed messages byte for byte, and their payloads.
+ *
+ *   <sha512 of the message>.smime    as received
+ *   <sha512 of the message>.json     what the verifier took out of it; its SHA-512 is in the row
+ *
+ * Files are written whole (temporary file, fsync, rename) before the transaction that refers to
+ * them, and removed only when the catalogue is checked and no subscription refers to them: a
+ * reader with an old row finds its message until then.
+ */
+#include "config.h"
+#include "catalogue_impl.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include "cleanup.h"
+#include "io.h"
+#include "limits.h"
+
+enum { MESSAGE_NAME = DIGEST_HEX + sizeof(".smime") };
+
+static void
+message_name(const struct digest *message, bool payload, char out[MESSAGE_NAME])
+{
+	digest_hex(message, out);
+	strncpy(out + DIGEST_HEX, payload ? ".json" : ".smime", MESSAGE_NAME - DIGEST_HEX);
+}
+
+int
+message_write(struct catalogue *c, const struct digest *message, const void *data, size_t len,
+	      const void *payload, size_t payload_len, struct err *err)
+{
+	char name[MESSAGE_NAME];
+	int rc;
+
+	message_name(message, true, name);
+	rc = io_replace_file(c->messages_dir, name, 0600, payload, payload_len);
+	if (rc == 0) {
+		message_name(message, false, name);
+		rc = io_replace_file(c->messages_dir, name, 0600, data, len);
+	}
+	if (rc != 0)
+		return err_set(err, -rc, "the message cannot be stored in '%s/messages'",
+			       c->conf->state_dir);
+	return 0;
+}
+
+int
+message_read(struct catalogue *c, const struct digest *message, bool payload,
+	     const struct digest *expected, struct buf *out, struct err *err)
+{
+	char name[MESSAGE_NAME];
+	struct digest found;
+	int rc;
+
+	message_name(message, payload, name);
+	rc = io_read_file(c->messages_dir, name, LIMIT_MESSAGE_BYTES, out);
+	if (rc < 0)
+		return err_set(err, -rc, "stored message 'messages/%.16s...' cannot be read", name);
+	digest_of(out->data, out->len, &found);
+	if (!digest_equal(&found, expected != NULL ? expected : message))
+		return err_refuse(err, CODE_CORRUPT,
+				  "stored message 'messages/%.16s...' is damaged", name);
+	return 0;
+}
+
+int
+message_open(const struct conf *conf, const struct digest *message, bool payload, struct err *err)
+{
+	CLEANUP_FREE char *path = NULL;
+	CLEANUP_FD int fd = -1;
+	char name[MESSAGE_NAME];
+	struct stat st;
+
+	message_name(message, payload, name);
+	path = xasprintf("%s/messages/%s", conf->state_dir, name);
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (fd < 0)
+		return err_set(err, errno, "stored message '%s' cannot be opened", path);
+	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
+		return err_set(err, EINVAL, "stored message '%s' is no regular file", path);
+	return steal_fd(&fd);
+}
+
+/* "<128 hex>.smime" or ".json"; anything else is not ours to remove. */
+static bool
+is_message(const char *name, struct digest *d)
+{
+	char hex[DIGEST_HEX + 1];
+
+	if (strlen(name) < DIGEST_HEX)
+		return false;
+	memcpy(hex, name, DIGEST_HEX);
+	hex[DIGEST_HEX] = '\0';
+	return digest_parse(hex, d) && (strcmp(name + DIGEST_HEX, ".smime") == 0 ||
+					strcmp(name + DIGEST_HEX, ".json") == 0);
+}
+
+/* "<message>.new": a crash left it, or it is just being written. */
+static void
+sweep_new(struct catalogue *c, const char *name)
+{
+	char message[MESSAGE_NAME];
+	size_t len = strlen(name);
+	struct digest d;
+
+	if (len < 4 || len - 4 >= sizeof(message) || strcmp(name + len - 4, ".new") != 0)
+		return;
+	memcpy(message, name, len - 4);
+	message[len - 4] = '\0';
+	if (is_message(message, &d))
+		io_drop_stale(c->messages_dir, message);
+}
+
+static int
+sweep_one(struct catalogue *c, const char *name, struct err *err)
+{
+	struct digest d;
+	int64_t value;
+	bool used = true;
+	int rc = 0;
+
+	if (!is_message(name, &d)) {
+		sweep_new(c, name);
+		return 0;
+	}
+	rc = cat_int(c, SQL_SUBSCRIPTION_MESSAGES, ARGS(arg_digest(&d)), &value, &used, err);
+	if (rc == 0 && !used)
+		unlinkat(c->messages_dir, name, 0);
+	return rc;
+}
+
+int
+message_sweep(struct catalogue *c, struct err *err)
+{
+	int fd = openat(c->messages_dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	struct dirent *e;
+	int rc = 0;
+
+	if (dir == NULL) {
+		close_keep_errno(fd);
+		return err_set(err, errno, "'%s/messages' cannot be read", c->conf->state_dir);
+	}
+	while (rc == 0 && (e = readdir(dir)) != NULL)
+		rc = sweep_one(c, e->d_name, err);
+	closedir(dir);
+	return rc;
+}
