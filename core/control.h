@@ -1,0 +1,44 @@
+/*
+ * control.h - the control socket run_dir/control (SOCK_STREAM, 0660): what needs the living daemon.
+ *
+ * One request a connection, one line of at most LIMIT_CONTROL_LINE bytes; answers are lines, the
+ * last one begins with "ok" or "err".  Who may call is the socket's mode: root, the daemon's user,
+ * and members of its group.
+ *
+ *   fetch <128 hex>      progress <bytes> <total>   (repeated)
+ *                        ok  |  err <code> <errno> <sentence>
+ *   evict <128 hex>      ok  |  err ...
+ *   damaged <128 hex>    ok  |  err ...            its bytes are bad: quarantine, fetch anew
+ *   purge <seconds>      ok <n>  |  err ...        expired objects older than that
+ *   poke                 ok                        rows changed: from the answer on they are seen
+ *   reload               ok  |  err ...
+ *   status               one JSON object, then ok
+ */
+#ifndef VMI_CONTROL_H
+#define VMI_CONTROL_H
+
+#include "buf.h"
+#include "conf.h"
+#include "err.h"
+
+/*
+ * Server: makes the listening socket (root, before privileges are dropped; single-threaded, because
+ * the mode comes from the umask).  Makes run_dir if it is missing.  A socket that a dead daemon
+ * left is replaced; one that answers is CODE_BUSY.  Returns the descriptor: non-blocking,
+ * close-on-exec.
+ */
+int control_listen(const struct conf *conf, uid_t uid, gid_t gid, struct err *err);
+
+/*
+ * Client: sends one request and calls line() for every answer line before the last.  -ENOTCONN
+ * when no daemon listens; otherwise 0 or what "err" carried.  ok_text (may be NULL) gets what
+ * followed "ok ".
+ */
+int control_call(const struct conf *conf, const char *request,
+		 int (*line)(void *arg, const char *text), void *arg, struct buf *ok_text,
+		 struct err *err);
+
+/* Tells a daemon, if there is one, that rows changed. */
+void control_poke(const struct conf *conf);
+
+#endif

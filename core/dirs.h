@@ -1,0 +1,26 @@
+/*
+ * dirs.h - the directories of a site and the lock that makes a daemon the only one.
+ */
+#ifndef VMI_DIRS_H
+#define VMI_DIRS_H
+
+#include <sys/types.h>
+#include "conf.h"
+#include "err.h"
+
+/*
+ * Makes run_dir (0755), state_dir (0711) and cache_dir (0750) where they are missing and gives them
+ * to the user.  A directory with contents that belongs to somebody else is refused (-EPERM), never
+ * taken.  Whoever is not root makes them for himself.
+ */
+int dirs_make(const struct conf *conf, uid_t uid, gid_t gid, struct err *err);
+
+/*
+ * The lock run_dir/lock as a descriptor: whoever inherits it holds it.  A daemon that is just
+ * ending is waited for, at most wait_seconds; CODE_BUSY when another one keeps it.  Single-threaded
+ * (uses SIGALRM).
+ */
+int dirs_lock(const struct conf *conf, uid_t uid, gid_t gid, unsigned wait_seconds, int *fd,
+	      struct err *err);
+
+#endif

@@ -1,0 +1,60 @@
+/*
+ * refresh.h - one subscription brought up to date: fetch, verify, judge, apply.  Blocking; for
+ * processes that do nothing else meanwhile (vmimagectl and the updater that the daemon starts).
+ *
+ * A function that returns a negative errno value has changed nothing that is served; the reason
+ * is in err and, where there is a subscription, in its row.
+ */
+#ifndef VMI_REFRESH_H
+#define VMI_REFRESH_H
+
+#include "candidate.h"
+#include "catalogue.h"
+#include "conf.h"
+#include "err.h"
+#include "starter.h"
+
+struct refresh {
+	const struct conf *conf;
+	struct catalogue *catalogue;
+	struct starter *starter;
+	bool dry_run;
+	bool any_version;	/* as if every subscription had reset_version: for a dry run of it */
+	long long deadline; /* io_monotonic_ms() after which no fetch begins (CODE_SLOW); 0: none */
+	/* May be NULL.  Warnings and changes, one line each, for the top to print or log. */
+	void (*say)(void *arg, const char *text);
+	void *arg;
+};
+
+/* What a new subscription begins with. */
+struct refresh_wish {
+	const char *url;			/* without userinfo */
+	const char *username, *password;	/* NULL: none */
+	const char *endorser; /* NULL: whoever is registered with the signer's names */
+	bool auto_endorse;			/* registers the signer if nobody is */
+	int select_new;				/* enum conf_select */
+};
+
+/*
+ * Fetches and imports the first list of a new subscription; *id is its row.  All of it happens or
+ * nothing.
+ */
+int refresh_subscribe(const struct refresh *r, const struct refresh_wish *wish, int64_t *id,
+		      struct update_result *result, struct err *err);
+
+/* One subscription.  A refusal is recorded in its row; the good state before it stands. */
+int refresh_subscription(const struct refresh *r, int64_t id, struct update_result *result,
+			 struct err *err);
+
+/*
+ * Makes an examined candidate the subscription's list again, in one transaction, whatever its
+ * version: it is the one we have.
+ */
+int refresh_reapply(const struct refresh *r, int64_t id, const struct candidate *candidate,
+		    struct err *err);
+
+/* One line to say(). */
+void refresh_say(const struct refresh *r, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+#endif
