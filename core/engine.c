@@ -1,0 +1,616 @@
+/*
+ * The engine's loop: one poll over everything that can happen, then each job is stepped until it
+ * has nothing more to do.
+ *
+ * Who waits is answered exactly once for each engine_want(): when the job's bytes are verified,
+ * or when its try failed.  A want that meets a failed job is answered at once with its failure,
+ * unless the time for a new try has come.
+ */
+#include "config.h"
+#include "engine.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "engine_impl.h"
+#include "io.h"
+#include "log.h"
+#include "stamp.h"
+
+enum { POLL_FIXED = 5, POLL_MAX = POLL_FIXED + LIMIT_CONTROL_CLIENTS + 128 };
+
+static void
+signal_fd(int fd)
+{
+	uint64_t one = 1;
+
+	if (write(fd, &one, sizeof(one)) < 0) {
+		/* Full means that it is signalled already. */
+	}
+}
+
+static void
+clear_fd(int fd)
+{
+	uint64_t count;
+
+	if (read(fd, &count, sizeof(count)) < 0) {
+		/* Nothing was there. */
+	}
+}
+
+struct job_env
+engine_env(struct engine *e)
+{
+	return (struct job_env){
+		.conf = engine_conf(e), .catalogue = e->catalogue, .store = e->config.store,
+		.starter = e->config.starter, .notify_fd = e->notify_fd,
+		.counters = &e->counters,
+	};
+}
+
+struct job *
+engine_find_job(struct engine *e, const struct digest *d)
+{
+	for (struct job *job = e->jobs; job != NULL; job = job->next)
+		if (digest_equal(&job->digest, d))
+			return job;
+	return NULL;
+}
+
+void
+engine_add_job(struct engine *e, struct job *job)
+{
+	struct job **end = &e->jobs;
+
+	while (*end != NULL)
+		end = &(*end)->next;
+	pthread_mutex_lock(&e->lock);
+	*end = job;
+	pthread_mutex_unlock(&e->lock);
+}
+
+static void
+drop_job(struct engine *e, struct job *job)
+{
+	struct job **p = &e->jobs;
+
+	while (*p != job)
+		p = &(*p)->next;
+	pthread_mutex_lock(&e->lock);
+	*p = job->next;
+	pthread_mutex_unlock(&e->lock);
+	job_free(job);
+}
+
+void
+engine_answer(struct engine *e, const struct digest *d, int rc, int fd, const struct err *why)
+{
+	const struct engine_ops *ops = &e->config.ops;
+
+	if (ops->answered != NULL)
+		ops->answered(ops->arg, d, rc, fd, why);
+	control_answer_watchers(e, d, rc, why);
+}
+
+void
+engine_tell_activity(struct engine *e, const struct job *job)
+{
+	if (e->config.ops.activity != NULL)
+		e->config.ops.activity(e->config.ops.arg, &job->digest, job_is_active(job));
+}
+
+void
+engine_tell_lost(struct engine *e, const struct digest *d)
+{
+	if (e->config.ops.lost != NULL)
+		e->config.ops.lost(e->config.ops.arg, d);
+}
+
+void
+engine_rows_changed(struct engine *e)
+{
+	e->next_expiry = catalogue_next_expiry(e->catalogue);
+	engine_count_rows(e);
+	if (e->config.ops.changed == NULL)
+		return;
+	e->ticket = e->config.ops.changed(e->config.ops.arg, e->catalogue);
+	if (e->ticket == ENGINE_NOT_SHOWN) {
+		e->ticket = 0;
+		e->data_version = -1;	/* the next turn looks again */
+	}
+}
+
+/* ---- jobs -------------------------------------------------------------------------------- */
+
+static void
+answer_job(struct engine *e, struct job *job)
+{
+	if (!job->waiting)
+		return;
+	if (job->state == JOB_STORING) {
+		CLEANUP_FD int fd = intake_dup(job->intake);
+
+		job->waiting = false;
+		engine_answer(e, &job->digest, fd < 0 ? fd : 0, fd, NULL);
+	} else if (job->state == JOB_BACKOFF) {
+		job->waiting = false;
+		engine_answer(e, &job->digest, job->result.rc, -1, &job->result);
+	}
+}
+
+/* Steps one job until it rests; drops it when it is done. */
+static void
+run_job(struct engine *e, struct job *job)
+{
+	struct job_env env = engine_env(e);
+	enum job_state before;
+	bool more;
+
+	do {
+		before = job->state;
+		more = job_step(job, &env);
+		answer_job(e, job);
+		if (job->state == before)
+			continue;
+		/* Readers have been given these bytes, but the disk did not keep them. */
+		if (before == JOB_STORING && job->state == JOB_BACKOFF)
+			engine_tell_lost(e, &job->digest);
+		if (job->state == JOB_BACKOFF || job->state == JOB_DONE) {
+			engine_tell_activity(e, job);
+			engine_rows_changed(e);
+		}
+	} while (more && (job->state == JOB_RECEIVING || job->state == JOB_STORING));
+	if (job->state == JOB_BACKOFF && before != JOB_BACKOFF)
+		control_answer_watchers(e, &job->digest, job->result.rc, &job->result);
+	if (job->state == JOB_DONE) {
+		struct digest d = job->digest;
+
+		drop_job(e, job);
+		control_answer_watchers(e, &d, 0, NULL);
+	}
+}
+
+/*
+ * Readers first; what nobody waits for leaves them one place.  QUEUED jobs keep their order.
+ */
+static struct job *
+next_job(struct engine *e)
+{
+	int64_t places = engine_conf(e)->fetch_parallel, running = 0;
+	struct job *idle = NULL;
+
+	for (struct job *job = e->jobs; job != NULL; job = job->next)
+		running += job->state == JOB_RECEIVING;
+	if (running >= places)
+		return NULL;
+	for (struct job *job = e->jobs; job != NULL; job = job->next) {
+		if (job->state != JOB_QUEUED)
+			continue;
+		if (job->waiting)
+			return job;
+		if (idle == NULL)
+			idle = job;
+	}
+	return running < places - 1 || places == 1 ? idle : NULL;
+}
+
+static void
+run_jobs(struct engine *e)
+{
+	struct job_env env = engine_env(e);
+	struct job *job, *next;
+
+	for (job = e->jobs; job != NULL; job = next) {
+		next = job->next;
+		if (job->state == JOB_BACKOFF && !job->gave_up && io_monotonic_ms() >= job->retry_at) {
+			job_requeue(job);
+			engine_tell_activity(e, job);
+		}
+		run_job(e, job);
+	}
+	while ((job = next_job(e)) != NULL) {
+		job_start(job, &env);
+		answer_job(e, job);
+		if (job->state == JOB_BACKOFF) {
+			engine_tell_activity(e, job);
+			engine_rows_changed(e);
+		} else {
+			run_job(e, job);
+		}
+	}
+}
+
+/* Jobs whose object nobody wants any more, and failures that a new list version has forgiven. */
+static void
+review_jobs(struct engine *e)
+{
+	struct job *job, *next;
+
+	for (job = e->jobs; job != NULL; job = next) {
+		struct object_row row;
+		struct err err = { 0 };
+		bool wanted = false;
+
+		next = job->next;
+		if (catalogue_object_get(e->catalogue, &job->digest, &row, &err) == 0) {
+			wanted = row.wanted && (row.state != OBJECT_VERIFIED || job->heals);
+			job->tries = row.tries;
+			if (job->state == JOB_BACKOFF && row.tries == 0 && job->gave_up)
+				wanted = false;	/* a fresh start: the next want makes a new job */
+			object_row_release(&row);
+		}
+		if (wanted || job->state == JOB_STORING)
+			continue;
+		if (job->waiting) {
+			err_set(&err, ENOENT, "the image was withdrawn while it was being fetched");
+			engine_answer(e, &job->digest, err.rc, -1, &err);
+		}
+		job->waiting = false;
+		drop_job(e, job);
+	}
+}
+
+/* ---- inbox ------------------------------------------------------------------------------- */
+
+static void
+post(struct engine *e, enum inbox_kind kind, const struct digest *d, const char *why)
+{
+	struct inbox_item *item = xcalloc(1, sizeof(*item));
+
+	item->kind = kind;
+	item->digest = *d;
+	snprintf(item->why, sizeof(item->why), "%s", why);
+	pthread_mutex_lock(&e->lock);
+	*e->inbox_end = item;
+	e->inbox_end = &item->next;
+	pthread_mutex_unlock(&e->lock);
+	signal_fd(e->wake_fd);
+}
+
+void
+engine_want(struct engine *e, const struct digest *d)
+{
+	post(e, INBOX_WANT, d, "");
+}
+
+void
+engine_retry(struct engine *e, const struct digest *d)
+{
+	post(e, INBOX_RETRY, d, "");
+}
+
+void
+engine_damaged(struct engine *e, const struct digest *d, const char *why)
+{
+	post(e, INBOX_DAMAGED, d, why);
+}
+
+void
+engine_unreadable(struct engine *e, const struct digest *d, const char *why)
+{
+	post(e, INBOX_UNREADABLE, d, why);
+}
+
+void
+engine_stop(struct engine *e)
+{
+	pthread_mutex_lock(&e->lock);
+	e->stop = true;
+	pthread_mutex_unlock(&e->lock);
+	signal_fd(e->wake_fd);
+}
+
+void
+engine_poke(struct engine *e)
+{
+	pthread_mutex_lock(&e->lock);
+	e->poked = true;
+	pthread_mutex_unlock(&e->lock);
+	signal_fd(e->wake_fd);
+}
+
+void
+engine_shown(struct engine *e, uint64_t ticket)
+{
+	pthread_mutex_lock(&e->lock);
+	if (ticket > e->shown)
+		e->shown = ticket;
+	pthread_mutex_unlock(&e->lock);
+	signal_fd(e->wake_fd);
+}
+
+uint64_t
+engine_last_shown(struct engine *e)
+{
+	uint64_t shown;
+
+	pthread_mutex_lock(&e->lock);
+	shown = e->shown;
+	pthread_mutex_unlock(&e->lock);
+	return shown;
+}
+
+void
+engine_reconfigure(struct engine *e, struct conf *conf)
+{
+	pthread_mutex_lock(&e->lock);
+	conf_free(e->new_conf);
+	e->new_conf = conf;
+	e->poked = true;
+	pthread_mutex_unlock(&e->lock);
+	signal_fd(e->wake_fd);
+}
+
+void
+engine_progress(struct engine *e, const struct digest *d, struct engine_progress *out)
+{
+	memset(out, 0, sizeof(*out));
+	pthread_mutex_lock(&e->lock);
+	for (struct job *job = e->jobs; job != NULL; job = job->next) {
+		if (!digest_equal(&job->digest, d))
+			continue;
+		job_progress(job, &out->active, &out->bytes);
+		out->total = job->size;
+		break;
+	}
+	pthread_mutex_unlock(&e->lock);
+}
+
+/* Who saw it may have seen a file that has been evicted, or replaced by a good one, since. */
+static void
+take_damage(struct engine *e, const struct digest *d, const char *why)
+{
+	CLEANUP_FD int fd = -1;
+	struct object_row row;
+	struct err err = { 0 };
+
+	if (catalogue_object_get(e->catalogue, d, &row, &err) != 0)
+		return;
+	if (row.state == OBJECT_VERIFIED)
+		fd = store_object_open(e->config.store, d, row.size, &err);
+	if (row.state == OBJECT_VERIFIED && store_object_is_bad(fd))
+		engine_handle_damage(e, d, why);
+	object_row_release(&row);
+}
+
+static void
+take_items(struct engine *e, struct inbox_item *items)
+{
+	while (items != NULL) {
+		struct inbox_item *item = items;
+
+		items = item->next;
+		switch (item->kind) {
+		case INBOX_WANT:
+			engine_request(e, &item->digest, false);
+			break;
+		case INBOX_RETRY:
+			engine_request(e, &item->digest, true);
+			break;
+		case INBOX_DAMAGED:
+			take_damage(e, &item->digest, item->why);
+			break;
+		case INBOX_UNREADABLE:
+			engine_heal(e, &item->digest, item->why);
+			break;
+		}
+		free(item);
+	}
+}
+
+static void
+take_conf(struct engine *e, struct conf *conf)
+{
+	if (conf == NULL)
+		return;
+	e->config.conf = conf;
+	conf_free(e->own_conf);
+	e->own_conf = conf;
+	store_reconfigure(e->config.store, conf);
+	engine_timers_start(e);
+}
+
+void
+engine_look(struct engine *e)
+{
+	/*
+	 * Only here: what others changed while we handled a change of our own is still to be
+	 * looked at.  Our own commits do not move it.
+	 */
+	e->data_version = catalogue_data_version(e->catalogue);
+	engine_rows_changed(e);
+	review_jobs(e);
+	engine_drop_partials(e);
+	engine_plan_prefetch(e);
+}
+
+/* True: stop. */
+static bool
+take_inbox(struct engine *e)
+{
+	struct inbox_item *items;
+	struct conf *conf;
+	bool stop, poked;
+
+	clear_fd(e->wake_fd);
+	pthread_mutex_lock(&e->lock);
+	items = e->inbox;
+	e->inbox = NULL;
+	e->inbox_end = &e->inbox;
+	stop = e->stop;
+	poked = e->poked;
+	e->poked = false;
+	conf = e->new_conf;
+	e->new_conf = NULL;
+	pthread_mutex_unlock(&e->lock);
+
+	take_conf(e, conf);
+	if (poked || catalogue_data_version(e->catalogue) != e->data_version)
+		engine_look(e);
+	take_items(e, items);
+	return stop;
+}
+
+/* ---- the loop ----------------------------------------------------------------------------- */
+
+static size_t
+fill_poll(struct engine *e, struct pollfd *fds)
+{
+	size_t n = 0;
+
+	fds[n++] = (struct pollfd){ .fd = e->wake_fd, .events = POLLIN };
+	fds[n++] = (struct pollfd){ .fd = e->notify_fd, .events = POLLIN };
+	fds[n++] = (struct pollfd){ .fd = e->config.stop_fd, .events = POLLIN };
+	fds[n++] = (struct pollfd){ .fd = e->starter_gone ? -1 : starter_fd(e->config.starter),
+				    .events = POLLIN };
+	fds[n++] = (struct pollfd){ .fd = e->config.control_socket, .events = POLLIN };
+	for (struct client *c = e->clients; c != NULL && n < POLL_MAX; c = c->next)
+		fds[n++] = (struct pollfd){ .fd = c->fd, .events = POLLIN };
+	for (struct job *job = e->jobs; job != NULL && n < POLL_MAX; job = job->next)
+		if (job_fd(job) >= 0)
+			fds[n++] = (struct pollfd){ .fd = job_fd(job), .events = POLLIN };
+	return n;
+}
+
+static int
+sooner(int a, long long b)
+{
+	if (b < 0)
+		b = 0;
+	if (b > 3600 * 1000)
+		b = 3600 * 1000;
+	return a < 0 || b < a ? (int)b : a;
+}
+
+static int
+wait_ms(struct engine *e)
+{
+	long long now = io_monotonic_ms();
+	int wait = engine_timers_wait(e, now);
+
+	for (struct job *job = e->jobs; job != NULL; job = job->next)
+		if (job->state == JOB_BACKOFF && !job->gave_up)
+			wait = sooner(wait, job->retry_at - now);
+	if (control_has_watchers(e))
+		wait = sooner(wait, 250);
+	if (e->adoption != NULL)
+		wait = 0;
+	return wait;
+}
+
+static void
+serve_clients(struct engine *e, const struct pollfd *fds, size_t n)
+{
+	if ((fds[4].revents & POLLIN) != 0)
+		control_accept(e);
+	for (size_t i = POLL_FIXED; i < n; i++) {
+		if (fds[i].revents == 0)
+			continue;
+		for (struct client *c = e->clients; c != NULL; c = c->next)
+			if (c->fd == fds[i].fd)
+				control_readable(e, c);
+	}
+	control_tell_progress(e);
+	control_settle(e);
+	control_drop_closed(e);
+}
+
+static bool
+idle(const struct engine *e)
+{
+	for (const struct job *job = e->jobs; job != NULL; job = job->next)
+		if (job_is_active(job))
+			return false;
+	return e->inbox == NULL;
+}
+
+/* One round; true: stop. */
+static bool
+turn(struct engine *e, struct err *err, int *rc)
+{
+	struct pollfd fds[POLL_MAX];
+	size_t n = fill_poll(e, fds);
+
+	if (poll(fds, n, wait_ms(e)) < 0 && errno != EINTR) {
+		*rc = err_set(err, errno, "poll failed");
+		return true;
+	}
+	if ((fds[2].revents & (POLLIN | POLLHUP)) != 0)
+		return true;
+	clear_fd(e->notify_fd);
+	if (take_inbox(e))
+		return true;
+	engine_reap(e);
+	engine_timers_run(e);
+	run_jobs(e);
+	serve_clients(e, fds, n);
+	engine_adopt_step(e);
+	return false;
+}
+
+int
+engine_run(struct engine *e, struct err *err)
+{
+	int rc = 0;
+
+	engine_adopt(e);
+	engine_timers_start(e);
+	engine_look(e);
+	do {
+		if (turn(e, err, &rc))
+			break;
+	} while (e->config.daemon || !idle(e));
+	return rc;
+}
+
+int
+engine_new(struct engine **out, const struct engine_config *config, struct err *err)
+{
+	struct engine *e = xcalloc(1, sizeof(*e));
+
+	e->config = *config;
+	e->catalogue = config->catalogue;
+	e->inbox_end = &e->inbox;
+	e->next_expiry = INT64_MAX;
+	pthread_mutex_init(&e->lock, NULL);
+	e->status.started = stamp_now();
+	e->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	e->notify_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (e->wake_fd < 0 || e->notify_fd < 0) {
+		int rc = err_set(err, errno, "no eventfd for the engine");
+
+		engine_free(e);
+		return rc;
+	}
+	*out = e;
+	return 0;
+}
+
+void
+engine_free(struct engine *e)
+{
+	if (e == NULL)
+		return;
+	while (e->jobs != NULL)
+		drop_job(e, e->jobs);
+	while (e->inbox != NULL) {
+		struct inbox_item *item = e->inbox;
+
+		e->inbox = item->next;
+		free(item);
+	}
+	control_drop_all(e);
+	engine_adopt_end(e);
+	close_keep_errno(e->wake_fd);
+	close_keep_errno(e->notify_fd);
+	catalogue_close(e->catalogue);
+	conf_free(e->own_conf);
+	conf_free(e->new_conf);
+	pthread_mutex_destroy(&e->lock);
+	free(e);
+}

@@ -1,0 +1,126 @@
+/*
+ * engine.h - who fetches what, and when: the one thread that owns the catalogue, the sockets and
+ * the timers of a daemon (or of a command that works without one).
+ *
+ * Jobs, one a wanted digest: QUEUED -> RECEIVING -> (VERIFIED -> STORED | FAILED -> back-off).
+ * At most fetch_parallel jobs receive at once.  A transfer that was cut resumes; a try that
+ * brought no byte counts; after LIMIT_TRIES of a list version only a new list or engine_retry()
+ * tries again.  Choosing the next job is a pure function (plan.h).
+ */
+#ifndef VMI_ENGINE_H
+#define VMI_ENGINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "buf.h"
+#include "catalogue.h"
+#include "conf.h"
+#include "digest.h"
+#include "err.h"
+#include "starter.h"
+#include "store.h"
+
+struct engine;
+
+#define ENGINE_NOT_SHOWN UINT64_MAX	/* no ticket: ops.changed() failed */
+
+struct engine_ops {
+	/*
+	 * The answer to engine_want(): rc 0 and a descriptor on the verified bytes (borrowed for
+	 * the call), or a negative errno value and the sentence.  Called once for each change
+	 * from wanted to answered, on the engine's thread.
+	 */
+	void (*answered)(void *arg, const struct digest *d, int rc, int fd, const struct err *why);
+	/*
+	 * The bytes that were answered, or opened, before are not to be used any more: the disk
+	 * could not keep them, or they turned out to be bad.
+	 */
+	void (*lost)(void *arg, const struct digest *d);
+	/*
+	 * Rows changed: rebuild what is shown.  On the engine's thread, which may use catalogue.
+	 * Returns a ticket that grows from call to call, for engine_shown(); 0: it is shown now;
+	 * ENGINE_NOT_SHOWN: it failed, what was shown before still is, and it is to be asked again.
+	 */
+	uint64_t (*changed)(void *arg, struct catalogue *catalogue);
+	/* A job began or ended: what is volatile of these images must be looked up again. */
+	void (*activity)(void *arg, const struct digest *d, bool active);
+	/* The control socket asked for a reload; ends in engine_reconfigure() if all is well. */
+	int (*reload)(void *arg, struct err *err);
+	/* Whether a file of the object is open in the mount. */
+	bool (*is_open)(void *arg, const struct digest *d);
+	void *arg;		/* every function may be NULL */
+};
+
+struct engine_config {
+	const struct conf *conf;	/* borrowed until engine_free() or engine_reconfigure() */
+	struct catalogue *catalogue;	/* takes */
+	struct store *store;		/* borrows; locked by the caller */
+	struct starter *starter;	/* borrows */
+	struct engine_ops ops;
+	int control_socket;		/* listening, or -1; borrows */
+	int stop_fd;			/* readable: stop; -1: none */
+	bool daemon;			/* timers for updates and expiry, prefetching, reconciliation */
+};
+
+int engine_new(struct engine **out, const struct engine_config *config, struct err *err);
+
+/* Runs until engine_stop(); partial files are kept.  Without daemon: also returns when no job is left. */
+int engine_run(struct engine *e, struct err *err);
+void engine_free(struct engine *e);
+
+/* Any thread from here. */
+void engine_stop(struct engine *e);
+void engine_want(struct engine *e, const struct digest *d);	/* a reader, or a command, waits */
+void engine_retry(struct engine *e, const struct digest *d);	/* as want, and forgets failed tries */
+/* The object's file is gone, or no file of its size: if it still is, quarantine; it is fetched anew. */
+void engine_damaged(struct engine *e, const struct digest *d, const char *why);
+/*
+ * The object's file cannot be read in part: it is fetched anew, and replaced when the new one is
+ * verified.  Answered as engine_want(); after a failure the old file is still there.
+ */
+void engine_unreadable(struct engine *e, const struct digest *d, const char *why);
+void engine_poke(struct engine *e);				/* rows may have changed */
+void engine_shown(struct engine *e, uint64_t ticket);		/* the changes up to this one can be seen by everybody */
+void engine_reconfigure(struct engine *e, struct conf *conf);	/* takes conf */
+
+struct engine_progress {
+	bool active;			/* a job exists that is not over */
+	int64_t bytes, total;
+};
+void engine_progress(struct engine *e, const struct digest *d, struct engine_progress *out);
+
+/* What `status` shows.  Counters since start unless said otherwise. */
+struct engine_status {
+	int64_t started;		/* seconds UTC */
+	int64_t last_update, next_update;/* 0: never */
+	struct catalogue_counts rows;	/* now */
+	int64_t n_fetching, n_queued;
+	int64_t fetched_bytes, fetched_images, failed_tries;
+	struct store_usage usage;
+};
+void engine_status(struct engine *e, struct engine_status *out);
+
+/*
+ * One figure of a status.  The name is its key wherever it is shown; metrics add what their
+ * conventions ask for.
+ */
+enum figure_form { FIGURE_NUMBER, FIGURE_COUNTER, FIGURE_STAMP };
+struct engine_figure {
+	const char *name, *help;
+	enum figure_form form;
+	int64_t value;			/* a stamp in seconds UTC; 0: never */
+};
+
+/* Calls fn for every figure, in the order in which they are shown. */
+void engine_status_each(const struct engine_status *s,
+			void (*fn)(void *arg, const struct engine_figure *f), void *arg);
+
+/* For engine_status_each(): a member of a struct jsonw, a line "key: value" of a struct buf. */
+void engine_figure_json(void *jsonw, const struct engine_figure *f);
+void engine_figure_text(void *buf, const struct engine_figure *f);
+
+/* What rows and store say, for a status without a daemon.  store may be NULL. */
+int engine_status_count(struct engine_status *s, struct catalogue *c, struct store *store,
+			struct err *err);
+
+#endif

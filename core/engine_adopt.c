@@ -1,0 +1,276 @@
+/*
+ * At the start store and catalogue are brought together.  No image is deleted:
+ *
+ *   row VERIFIED, file right     nothing to do
+ *   row VERIFIED, file missing   the row becomes MISSING: "not cached"
+ *   row not VERIFIED, file there a crash fell between rename and commit: the file is hashed, and adopted
+ *                                or quarantined
+ *   file without row             lost+found
+ *   partial of an image that nobody wants any more    goes: it is no image yet
+ *
+ * Hashing takes hours when a catalogue was rebuilt beside a full cache.  So it is done in steps,
+ * between the engine's other work, and what somebody waits for comes first.
+ */
+#include "config.h"
+#include "engine_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "adopt.h"
+#include "io.h"
+#include "log.h"
+#include "stamp.h"
+
+enum { MOVES_A_STEP = 1000, STEP_MS = 200 };
+
+struct known {
+	struct digest digest;
+	int64_t size;
+	bool verified, found, wanted;
+	bool due;			/* to be hashed */
+};
+
+struct adoption {
+	struct known *rows;
+	size_t n, next;			/* next: none before it is due */
+};
+
+static int
+add_row(void *arg, const struct object_row *row)
+{
+	struct adoption *a = arg;
+
+	a->rows = xrealloc(a->rows, (a->n + 1) * sizeof(*a->rows));
+	a->rows[a->n++] = (struct known){ .digest = row->digest, .size = row->size,
+					  .verified = row->state == OBJECT_VERIFIED,
+					  .wanted = row->wanted };
+	return 0;
+}
+
+static int
+by_digest(const void *a, const void *b)
+{
+	const struct known *x = a, *y = b;
+
+	return memcmp(x->digest.bytes, y->digest.bytes, DIGEST_BYTES);
+}
+
+static struct known *
+find(const struct adoption *a, const struct digest *d)
+{
+	struct known key = { .digest = *d };
+
+	return a->n == 0 ? NULL : bsearch(&key, a->rows, a->n, sizeof(*a->rows), by_digest);
+}
+
+static bool
+known_object(void *arg, const struct digest *d)
+{
+	return find(arg, d) != NULL;
+}
+
+static bool
+known_partial(void *arg, const struct digest *d)
+{
+	struct known *row = find(arg, d);
+
+	return row != NULL && !row->verified;
+}
+
+static void
+found(void *arg, const struct digest *d, int64_t size)
+{
+	struct known *row = find(arg, d);
+
+	/* A wrong size is seen, and healed, when it is opened. */
+	(void)size;
+	if (row != NULL)
+		row->found = true;
+}
+
+static void
+moved(void *arg, const char *from, const char *to)
+{
+	(void)arg;
+	log_warning("'%s' is none of ours: moved to '%s'", from, to);
+}
+
+static void
+stuck(void *arg, const char *from, int errnum)
+{
+	(void)arg;
+	log_warning("'%s' is none of ours, and cannot be moved: %s", from,
+		    strerrordesc_np(errnum));
+}
+
+static int
+commit_row(struct engine *e, const struct known *row, bool verified, struct err *err)
+{
+	int rc = catalogue_begin(e->catalogue, err);
+
+	if (rc == 0 && verified)
+		rc = catalogue_object_verified(e->catalogue, &row->digest, stamp_now(), err);
+	else if (rc == 0)
+		rc = catalogue_object_lost(e->catalogue, &row->digest,
+					   "the file is not in the cache directory", stamp_now(), err);
+	if (rc == 0)
+		rc = catalogue_commit(e->catalogue, err);
+	if (rc != 0)
+		catalogue_rollback(e->catalogue);
+	return rc;
+}
+
+static void
+note_missing(struct engine *e, const struct known *row)
+{
+	char hex[DIGEST_HEX + 1];
+	struct err err = { 0 };
+
+	digest_hex(&row->digest, hex);
+	log_warning("%s: the file is not in the cache directory", hex);
+	if (commit_row(e, row, false, &err) != 0)
+		log_err(LOG_LVL_ERROR, hex, &err);
+}
+
+/* What is being fetched meanwhile needs no adoption. */
+static void
+hash(struct engine *e, struct known *row)
+{
+	char hex[DIGEST_HEX + 1];
+	struct err err = { 0 };
+
+	row->due = false;
+	if (engine_find_job(e, &row->digest) != NULL)
+		return;
+	digest_hex(&row->digest, hex);
+	if (!adopt_object_good(e->config.store, &row->digest, row->size, &err)) {
+		log_err(LOG_LVL_WARNING, hex, &err);
+		/* What cannot be read just now is no proof that the bytes are bad. */
+		if (err.code == CODE_CORRUPT &&
+		    store_quarantine_object(e->config.store, &row->digest, &err) != 0)
+			log_err(LOG_LVL_ERROR, hex, &err);
+	} else if (commit_row(e, row, true, &err) != 0) {
+		log_err(LOG_LVL_ERROR, hex, &err);
+	} else {
+		log_info("%s: adopted after hashing", hex);
+	}
+}
+
+/* ---- in steps ------------------------------------------------------------------------------ */
+
+void
+engine_adopt_end(struct engine *e)
+{
+	if (e->adoption != NULL)
+		free(e->adoption->rows);
+	free(e->adoption);
+	e->adoption = NULL;
+}
+
+static struct known *
+next_due(struct adoption *a)
+{
+	while (a->next < a->n && !a->rows[a->next].due)
+		a->next++;
+	return a->next < a->n ? &a->rows[a->next] : NULL;
+}
+
+void
+engine_adopt_step(struct engine *e)
+{
+	long long end = io_monotonic_ms() + STEP_MS;
+	struct known *row = NULL;
+	bool any = false;
+
+	if (e->adoption == NULL)
+		return;
+	while (io_monotonic_ms() < end && (row = next_due(e->adoption)) != NULL) {
+		hash(e, row);
+		any = true;
+	}
+	if (next_due(e->adoption) == NULL) {
+		engine_adopt_end(e);
+		engine_look(e);
+	} else if (any) {
+		engine_rows_changed(e);
+	}
+}
+
+bool
+engine_is_to_adopt(const struct engine *e, const struct digest *d)
+{
+	const struct known *row = e->adoption != NULL ? find(e->adoption, d) : NULL;
+
+	return row != NULL && row->due;
+}
+
+void
+engine_adopt_now(struct engine *e, const struct digest *d)
+{
+	if (!engine_is_to_adopt(e, d))
+		return;
+	hash(e, find(e->adoption, d));
+	engine_rows_changed(e);
+}
+
+/* ---- at the start -------------------------------------------------------------------------- */
+
+void
+engine_adopt(struct engine *e)
+{
+	struct adoption *a = xcalloc(1, sizeof(*a));
+	struct store_walk walk = {
+		.known_object = known_object, .known_partial = known_partial,
+		.found = found, .moved = moved, .stuck = stuck, .arg = a,
+		.max_moves = MOVES_A_STEP,
+	};
+	struct err err = { 0 };
+	int n_moves;
+
+	e->adoption = a;
+	if (catalogue_object_each(e->catalogue, add_row, a, &err) != 0) {
+		log_err(LOG_LVL_ERROR, "start", &err);
+		engine_adopt_end(e);
+		return;
+	}
+	if (a->n > 0)
+		qsort(a->rows, a->n, sizeof(*a->rows), by_digest);
+	do
+		n_moves = store_reconcile(e->config.store, &walk, &err);
+	while (n_moves == MOVES_A_STEP);
+	if (n_moves < 0) {
+		/* Half a walk proves nothing missing. */
+		log_err(LOG_LVL_ERROR, "cache directory", &err);
+		engine_adopt_end(e);
+		return;
+	}
+	for (size_t i = 0; i < a->n; i++) {
+		if (a->rows[i].verified && !a->rows[i].found)
+			note_missing(e, &a->rows[i]);
+		a->rows[i].due = !a->rows[i].verified && a->rows[i].found;
+	}
+	if (next_due(a) == NULL)
+		engine_adopt_end(e);
+}
+
+static int
+drop_unwanted(void *arg, const struct object_row *row)
+{
+	struct engine *e = arg;
+
+	/* A note of where its bytes came from is left by every transfer that began. */
+	if (!row->wanted && row->state != OBJECT_VERIFIED && row->etag_url[0] != '\0' &&
+	    engine_find_job(e, &row->digest) == NULL)
+		store_partial_drop(e->config.store, &row->digest);
+	return 0;
+}
+
+void
+engine_drop_partials(struct engine *e)
+{
+	struct err err = { 0 };
+
+	if (catalogue_object_each(e->catalogue, drop_unwanted, e, &err) != 0)
+		log_err(LOG_LVL_ERROR, "partial files", &err);
+}

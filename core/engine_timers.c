@@ -1,0 +1,193 @@
+/*
+ * What the engine does because time has passed: expiry by date, the periodic look at rows and trust
+ * directory, purging, refreshing lists.  Refreshing and rechecking run in processes of their own
+ * (vmimagectl, started by the starter); the engine sees the rows they change.
+ */
+#include "config.h"
+#include "engine_impl.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <sys/wait.h>
+
+#include "io.h"
+#include "log.h"
+#include "plan.h"
+#include "purge.h"
+#include "stamp.h"
+
+void
+engine_timers_start(struct engine *e)
+{
+	const struct conf *conf = engine_conf(e);
+	int64_t now = stamp_now();
+
+	e->next_check = io_monotonic_ms();
+	e->next_update = 0;
+	if (e->config.daemon && conf->update_interval > 0) {
+		e->next_update = e->status.last_update + conf->update_interval;
+		if (e->next_update < now)
+			e->next_update = now;
+	}
+	pthread_mutex_lock(&e->lock);
+	e->status.next_update = e->next_update;
+	pthread_mutex_unlock(&e->lock);
+}
+
+static int
+at_most(int wait, int64_t ms)
+{
+	if (ms < 0)
+		ms = 0;
+	if (ms > INT64_C(3600000))
+		ms = INT64_C(3600000);
+	return wait < 0 || ms < wait ? (int)ms : wait;
+}
+
+int
+engine_timers_wait(const struct engine *e, long long now)
+{
+	int64_t clock = stamp_now();
+	int wait = -1;
+
+	if (!e->config.daemon)
+		return -1;
+	wait = at_most(wait, e->next_check - now);
+	if (e->next_update > 0)
+		wait = at_most(wait, (e->next_update - clock) * 1000);
+	if (e->next_expiry != INT64_MAX)
+		wait = at_most(wait, (e->next_expiry - clock) * 1000);
+	return wait;
+}
+
+static void
+expire(struct engine *e)
+{
+	struct err err = { 0 };
+	int changed = 0, rc;
+
+	rc = catalogue_begin(e->catalogue, &err);
+	if (rc == 0)
+		rc = catalogue_expire_by_date(e->catalogue, stamp_now(), &changed, &err);
+	if (rc == 0)
+		rc = catalogue_commit(e->catalogue, &err);
+	if (rc != 0) {
+		catalogue_rollback(e->catalogue);
+		log_err(LOG_LVL_ERROR, "expiry", &err);
+		e->next_expiry = stamp_now() + engine_conf(e)->expire_interval;
+		return;
+	}
+	if (changed > 0)
+		log_info("%d images have expired", changed);
+	engine_look(e);		/* what is being fetched may be among them */
+}
+
+static void
+purge(struct engine *e)
+{
+	struct err err = { 0 };
+	int n = 0;
+
+	if (engine_conf(e)->expire_keep == KEEP_ALWAYS)
+		return;
+	if (purge_by_policy(e->catalogue, e->config.store, engine_conf(e), stamp_now(), &n, &err) != 0)
+		log_err(LOG_LVL_ERROR, "purging expired images", &err);
+	if (n > 0) {
+		log_info("%d expired images purged (expire_keep)", n);
+		engine_rows_changed(e);
+	}
+}
+
+static void
+start(struct engine *e, enum starter_task task, uint32_t *id)
+{
+	struct err err = { 0 };
+
+	if (*id != 0)
+		return;
+	if (starter_run(e->config.starter, STARTER_UPDATER, (int)task, NULL, 0, id, &err) != 0) {
+		*id = 0;
+		log_err(LOG_LVL_ERROR, task == STARTER_UPDATE ? "update" : "recheck", &err);
+	}
+}
+
+static void
+check(struct engine *e)
+{
+	start(e, STARTER_RECHECK, &e->rechecker);
+	purge(e);
+	/* The disk fills and empties without us, too. */
+	engine_count_rows(e);
+}
+
+void
+engine_timers_run(struct engine *e)
+{
+	int64_t clock = stamp_now();
+	long long now = io_monotonic_ms();
+
+	if (!e->config.daemon)
+		return;
+	if (clock >= e->next_expiry)
+		expire(e);
+	if (e->next_update > 0 && clock >= e->next_update) {
+		start(e, STARTER_UPDATE, &e->updater);
+		e->next_update = clock + engine_conf(e)->update_interval;
+		pthread_mutex_lock(&e->lock);
+		e->status.last_update = clock;
+		e->status.next_update = e->next_update;
+		pthread_mutex_unlock(&e->lock);
+	}
+	if (now >= e->next_check) {
+		e->next_check = now + engine_conf(e)->expire_interval * 1000;
+		check(e);
+	}
+}
+
+void
+engine_reap(struct engine *e)
+{
+	uint32_t id;
+	int status, rc;
+
+	if (e->starter_gone)
+		return;
+	while ((rc = starter_reap(e->config.starter, &id, &status)) == 1) {
+		if (id != e->updater && id != e->rechecker)
+			continue;
+		if (!WIFEXITED(status))
+			log_error("vmimagectl, started for a refresh, was ended by signal %d",
+				  WTERMSIG(status));
+		if (id == e->updater)
+			e->updater = 0;
+		if (id == e->rechecker)
+			e->rechecker = 0;
+	}
+	if (rc == -EPIPE) {
+		log_error("the starter has ended: nothing can be fetched, updated or rechecked");
+		e->starter_gone = true;
+	}
+}
+
+static int
+prefetch_one(void *arg, const struct object_row *row)
+{
+	struct engine *e = arg;
+
+	if (!plan_prefetch(engine_conf(e), row, row->pending) || row->tries >= LIMIT_TRIES)
+		return 0;
+	if (engine_find_job(e, &row->digest) == NULL && !engine_is_to_adopt(e, &row->digest))
+		engine_prefetch(e, row);
+	return 0;
+}
+
+void
+engine_plan_prefetch(struct engine *e)
+{
+	struct err err = { 0 };
+
+	if (!e->config.daemon)
+		return;
+	if (catalogue_object_each(e->catalogue, prefetch_one, e, &err) != 0)
+		log_err(LOG_LVL_ERROR, "prefetch", &err);
+}

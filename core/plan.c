@@ -1,0 +1,55 @@
+#include "config.h"
+#include "plan.h"
+
+#include "limits.h"
+
+bool
+plan_prefetch(const struct conf *conf, const struct object_row *object, bool is_pending)
+{
+	if (!object->wanted || object->state == OBJECT_VERIFIED)
+		return false;
+	switch ((enum conf_prefetch)conf->prefetch) {
+	case PREFETCH_NEVER:
+		return false;
+	case PREFETCH_ALWAYS:
+		return true;
+	case PREFETCH_AUTO:
+		return is_pending;
+	}
+	return false;
+}
+
+bool
+plan_may_try(const struct object_row *object, int64_t now)
+{
+	return object->tries < LIMIT_TRIES && object->next_try <= now;
+}
+
+int64_t
+plan_backoff_ms(int n, uint32_t random, int retry_after)
+{
+	int64_t wait = LIMIT_BACKOFF_MIN_MS, asked = (int64_t)retry_after * 1000;
+
+	for (int i = 1; i < n && wait < LIMIT_BACKOFF_MAX_MS; i++)
+		wait *= 2;
+	if (wait > LIMIT_BACKOFF_MAX_MS)
+		wait = LIMIT_BACKOFF_MAX_MS;
+	wait = wait / 2 + wait / 2 * (int64_t)random / ((int64_t)UINT32_MAX + 1);
+	if (wait < asked)
+		wait = asked;
+	return wait < LIMIT_BACKOFF_MAX_MS ? wait : LIMIT_BACKOFF_MAX_MS;
+}
+
+bool
+plan_may_purge(const struct conf *conf, int64_t expired_at, int64_t now)
+{
+	switch ((enum conf_keep)conf->expire_keep) {
+	case KEEP_ALWAYS:
+		return false;
+	case KEEP_NEVER:
+		return true;
+	case KEEP_AGE:
+		return now - expired_at >= conf->expire_keep_age;
+	}
+	return false;
+}

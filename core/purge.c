@@ -1,0 +1,135 @@
+/*
+ * The row first, the file after: a crash in between leaves a file without a row, which the next
+ * start looks at; the other way round would leave a row that promises bytes.  An object that a
+ * selected image names is never touched.
+ */
+#include "config.h"
+#include "purge.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "buf.h"
+#include "plan.h"
+
+struct candidate {
+	struct digest digest;
+	bool due;
+};
+
+struct candidates {
+	const struct conf *conf;	/* NULL: by age */
+	int64_t age, now;
+	struct candidate *rows;		/* every expired row with bytes */
+	size_t n;
+};
+
+static int
+add_row(void *arg, const struct expired_row *row)
+{
+	struct candidates *c = arg;
+	bool due = c->conf != NULL ? plan_may_purge(c->conf, row->expired_at, c->now)
+				   : c->now - row->expired_at >= c->age;
+
+	if (row->purged)
+		return 0;
+	c->rows = xrealloc(c->rows, (c->n + 1) * sizeof(*c->rows));
+	c->rows[c->n++] = (struct candidate){ row->meta.sha512, due };
+	return 0;
+}
+
+static int
+by_digest(const void *a, const void *b)
+{
+	const struct candidate *x = a, *y = b;
+
+	return memcmp(x->digest.bytes, y->digest.bytes, DIGEST_BYTES);
+}
+
+/*
+ * The digests that are due, once each.  An image that came back and left again has several rows: the
+ * one that left last decides.
+ */
+static void
+keep_due(struct candidates *c)
+{
+	size_t kept = 0;
+
+	if (c->n > 0)
+		qsort(c->rows, c->n, sizeof(*c->rows), by_digest);
+	for (size_t i = 0, end; i < c->n; i = end) {
+		struct candidate group = c->rows[i];
+
+		for (end = i + 1; end < c->n && by_digest(&c->rows[end], &group) == 0; end++)
+			group.due = group.due && c->rows[end].due;
+		if (group.due)
+			c->rows[kept++] = group;
+	}
+	c->n = kept;
+}
+
+/* Inside a transaction: a command may select the image at any other time. */
+static int
+forget(struct catalogue *c, const struct digest *d, bool *forgotten, struct err *err)
+{
+	struct object_row row;
+	int rc = catalogue_object_get(c, d, &row, err);
+
+	if (rc != 0)
+		return rc;
+	*forgotten = !row.wanted;
+	object_row_release(&row);
+	return *forgotten ? catalogue_object_evicted(c, d, err) : 0;
+}
+
+static int
+purge_one(struct catalogue *c, struct store *s, const struct digest *d, int *n, struct err *err)
+{
+	bool forgotten = false;
+	int rc = catalogue_begin(c, err);
+
+	if (rc == 0)
+		rc = forget(c, d, &forgotten, err);
+	if (rc == 0)
+		rc = catalogue_commit(c, err);
+	if (rc != 0) {
+		catalogue_rollback(c);
+		return rc;
+	}
+	if (!forgotten)
+		return 0;
+	rc = store_object_remove(s, d, err);
+	if (rc == 0)
+		++*n;
+	return rc;
+}
+
+static int
+purge(struct catalogue *c, struct store *s, struct candidates *what, int *n, struct err *err)
+{
+	int rc = catalogue_expired_each(c, add_row, what, err);
+
+	*n = 0;
+	keep_due(what);
+	for (size_t i = 0; rc == 0 && i < what->n; i++)
+		rc = purge_one(c, s, &what->rows[i].digest, n, err);
+	free(what->rows);
+	return rc;
+}
+
+int
+purge_by_policy(struct catalogue *c, struct store *s, const struct conf *conf, int64_t now, int *n,
+		struct err *err)
+{
+	struct candidates what = { .conf = conf, .now = now };
+
+	return purge(c, s, &what, n, err);
+}
+
+int
+purge_older(struct catalogue *c, struct store *s, int64_t age, int64_t now, int *n, struct err *err)
+{
+	struct candidates what = { .age = age, .now = now };
+
+	return purge(c, s, &what, n, err);
+}

@@ -1,0 +1,20 @@
+/*
+ * purge.h - removing the files of withdrawn images, by policy or by an admin's word.  For the
+ * owner of the store.
+ */
+#ifndef VMI_PURGE_H
+#define VMI_PURGE_H
+
+#include <stdint.h>
+#include "catalogue.h"
+#include "conf.h"
+#include "err.h"
+#include "store.h"
+
+/* Purges what expire_keep lets go.  *n counts the images. */
+int purge_by_policy(struct catalogue *c, struct store *s, const struct conf *conf, int64_t now, int *n, struct err *err);
+
+/* Purges what was withdrawn at least age seconds ago, whatever expire_keep says. */
+int purge_older(struct catalogue *c, struct store *s, int64_t age, int64_t now, int *n, struct err *err);
+
+#endif

@@ -1,0 +1,275 @@
+/*
+ * test_purge.c - files of withdrawn images go when policy or an admin says so, and only those.
+ */
+#include "config.h"
+
+#include "tests/unit/sitefixture.h"
+
+#include "core/purge.h"
+#include "core/store.h"
+
+enum { DAY = 86400 };
+
+struct bed {
+	struct fixture *f;
+	struct store *store;
+	int64_t sub;
+};
+
+static int
+setup(void **state)
+{
+	struct bed *b = xcalloc(1, sizeof(*b));
+
+	b->f = fixture_new();
+	if (store_init(&b->f->conf, catalogue_store_id(b->f->c), false, &b->f->err) != 0 ||
+	    store_open(&b->f->conf, catalogue_store_id(b->f->c), &b->store, &b->f->err) != 0 ||
+	    store_lock(b->store, &b->f->err) != 0)
+		fail_msg("%s", b->f->err.text);
+	b->sub = subscribe(b->f, LIST, SELECT_ALL);
+	*state = b;
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	struct bed *b = *state;
+
+	store_close(b->store);
+	fixture_free(b->f);
+	free(b);
+	return 0;
+}
+
+/* A file for the content letter, in the store and in the catalogue. */
+static void
+fetch_at(struct bed *b, char letter, int64_t now)
+{
+	struct digest d = content(letter);
+	int64_t have;
+	int fd;
+
+	if (store_partial_open(b->store, &d, 1000 + letter, &fd, &have, &b->f->err) != 0 ||
+	    ftruncate(fd, 1000 + letter) != 0 || store_commit(b->store, &d, fd, &b->f->err) != 0)
+		fail_msg("%s", b->f->err.text);
+	close(fd);
+	if (catalogue_object_verified(b->f->c, &d, now, &b->f->err) != 0)
+		fail_msg("%s", b->f->err.text);
+}
+
+static void
+fetch(struct bed *b, char letter)
+{
+	fetch_at(b, letter, NOW);
+}
+
+static bool
+has_file(struct bed *b, char letter)
+{
+	struct digest d = content(letter);
+	int64_t blocks;
+
+	return store_object_stat(b->store, &d, 1000 + letter, &blocks);
+}
+
+static enum object_state
+state_of(struct bed *b, char letter)
+{
+	struct digest d = content(letter);
+	enum object_state s;
+	struct object_row o;
+
+	if (catalogue_object_get(b->f->c, &d, &o, &b->f->err) != 0)
+		fail_msg("%s", b->f->err.text);
+	s = o.state;
+	object_row_release(&o);
+	return s;
+}
+
+static void
+assert_purged(struct bed *b, int64_t now, int wanted)
+{
+	int n = -1;
+
+	if (purge_by_policy(b->f->c, b->store, &b->f->conf, now, &n, &b->f->err) != 0)
+		fail_msg("%s", b->f->err.text);
+	assert_int_equal(n, wanted);
+}
+
+/* img-a was 'a' and is 'b' now. */
+static void
+replace(struct bed *b)
+{
+	publish(b->f, b->sub, "1", ENTRIES(IMG("img-a", "1", 'a'), IMG("img-c", "1", 'c')));
+	fetch(b, 'a');
+	fetch(b, 'c');
+	publish(b->f, b->sub, "2", ENTRIES(IMG("img-a", "2", 'b'), IMG("img-c", "1", 'c')));
+	fetch(b, 'b');
+	assert_expired(b->f, "img-a replaced");
+}
+
+static void
+keeps_what_it_may_not_purge(void **state)
+{
+	struct bed *b = *state;
+
+	replace(b);
+	b->f->conf.expire_keep = KEEP_ALWAYS;
+	assert_purged(b, NOW + 1000 * DAY, 0);
+	b->f->conf.expire_keep = KEEP_AGE;
+	b->f->conf.expire_keep_age = 30 * DAY;
+	assert_purged(b, NOW + 30 * DAY - 1, 0);
+	assert_expired(b->f, "img-a replaced");
+	assert_true(has_file(b, 'a') && has_file(b, 'b') && has_file(b, 'c'));
+}
+
+static void
+purges_at_its_age(void **state)
+{
+	struct bed *b = *state;
+
+	replace(b);
+	b->f->conf.expire_keep = KEEP_AGE;
+	b->f->conf.expire_keep_age = 30 * DAY;
+	assert_purged(b, NOW + 30 * DAY, 1);
+	assert_expired(b->f, "img-a replaced purged");
+	assert_false(has_file(b, 'a'));
+	assert_true(has_file(b, 'b') && has_file(b, 'c'));
+	assert_purged(b, NOW + 31 * DAY, 0);
+}
+
+static void
+purges_at_once(void **state)
+{
+	struct bed *b = *state;
+
+	replace(b);
+	b->f->conf.expire_keep = KEEP_NEVER;
+	assert_purged(b, NOW, 1);
+	assert_false(has_file(b, 'a'));
+}
+
+static void
+spares_what_came_back(void **state)
+{
+	struct bed *b = *state;
+
+	replace(b);
+	/* Version 3 is version 1 again: its bytes are endorsed, selected, and here. */
+	publish(b->f, b->sub, "3", ENTRIES(IMG("img-a", "3", 'a'), IMG("img-c", "1", 'c')));
+	assert_image(b->f, "img-a", "live selected 3");
+	b->f->conf.expire_keep = KEEP_NEVER;
+	assert_purged(b, NOW, 1);
+	assert_true(has_file(b, 'a'));
+	assert_int_equal(state_of(b, 'a'), OBJECT_VERIFIED);
+	assert_false(has_file(b, 'b'));
+}
+
+/* Replaced on day 0, back on day 10, replaced again on day 20: thirty days from then. */
+static void
+counts_from_the_last_time(void **state)
+{
+	struct bed *b = *state;
+
+	replace(b);
+	publish_in(b->f, b->sub, LIST, "3", NOW + 10 * DAY,
+		   ENTRIES(IMG("img-a", "3", 'a'), IMG("img-c", "1", 'c')));
+	publish_in(b->f, b->sub, LIST, "4", NOW + 20 * DAY,
+		   ENTRIES(IMG("img-a", "4", 'd'), IMG("img-c", "1", 'c')));
+	fetch_at(b, 'd', NOW + 20 * DAY);
+	b->f->conf.expire_keep = KEEP_AGE;
+	b->f->conf.expire_keep_age = 30 * DAY;
+	assert_purged(b, NOW + 39 * DAY, 0);
+	assert_purged(b, NOW + 49 * DAY, 1);
+	assert_true(has_file(b, 'a') && !has_file(b, 'b'));
+	assert_purged(b, NOW + 50 * DAY, 1);
+	assert_false(has_file(b, 'a'));
+}
+
+static void
+purges_what_was_deselected(void **state)
+{
+	struct bed *b = *state;
+
+	replace(b);
+	select_image(b->f, "img-c", false);
+	b->f->conf.expire_keep = KEEP_NEVER;
+	assert_purged(b, NOW, 2);
+	assert_expired(b->f, "img-a replaced purged, img-c deselected purged");
+	assert_false(has_file(b, 'c'));
+	/* It is still endorsed: whoever selects it again fetches it again. */
+	assert_int_equal(state_of(b, 'c'), OBJECT_MISSING);
+}
+
+static void
+purges_by_hand(void **state)
+{
+	struct bed *b = *state;
+	int n = -1;
+
+	replace(b);
+	b->f->conf.expire_keep = KEEP_ALWAYS;
+	assert_int_equal(purge_older(b->f->c, b->store, DAY, NOW + DAY - 1, &n, &b->f->err), 0);
+	assert_int_equal(n, 0);
+	assert_int_equal(purge_older(b->f->c, b->store, DAY, NOW + DAY, &n, &b->f->err), 0);
+	assert_int_equal(n, 1);
+	assert_false(has_file(b, 'a'));
+	assert_int_equal(purge_older(b->f->c, b->store, 1000000000000, NOW, &n, &b->f->err), 0);
+	assert_int_equal(n, 0);
+}
+
+static void
+purges_a_file_that_is_gone(void **state)
+{
+	struct bed *b = *state;
+	struct digest d = content('a');
+
+	replace(b);
+	assert_int_equal(store_object_remove(b->store, &d, &b->f->err), 0);
+	b->f->conf.expire_keep = KEEP_NEVER;
+	assert_purged(b, NOW, 1);
+	assert_expired(b->f, "img-a replaced purged");
+}
+
+/* One file, withdrawn twice. */
+static void
+counts_a_file_once(void **state)
+{
+	struct bed *b = *state;
+
+	publish(b->f, b->sub, "1", ENTRIES(IMG("img-a", "1", 'a'), IMG("img-b", "1", 'a')));
+	fetch(b, 'a');
+	publish(b->f, b->sub, "2", NO_ENTRIES);
+	assert_expired(b->f, "img-a removed-from-list, img-b removed-from-list");
+	b->f->conf.expire_keep = KEEP_NEVER;
+	assert_purged(b, NOW, 1);
+	assert_expired(b->f, "img-a removed-from-list purged, img-b removed-from-list purged");
+	assert_false(has_file(b, 'a'));
+}
+
+#define TEST(title, fn) \
+	{ .name = title, .test_func = fn, .setup_func = setup, .teardown_func = teardown }
+
+int
+main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		TEST("expire_keep keeps withdrawn images always or for a time",
+		     keeps_what_it_may_not_purge),
+		TEST("expire_keep of 30d purges after thirty days, once", purges_at_its_age),
+		TEST("expire_keep = never purges as soon as an image is withdrawn", purges_at_once),
+		TEST("bytes that a selected image names are never purged", spares_what_came_back),
+		TEST("bytes that came back and left again are kept from the last time on",
+		     counts_from_the_last_time),
+		TEST("a deselected image is purged and can be fetched again",
+		     purges_what_was_deselected),
+		TEST("A21 expired --purge goes by age alone", purges_by_hand),
+		TEST("a file that is gone already is purged in the catalogue",
+		     purges_a_file_that_is_gone),
+		TEST("a file that several withdrawn images share is purged once",
+		     counts_a_file_once),
+	};
+
+	return cmocka_run_group_tests_name("purge", tests, NULL, NULL);
+}
