@@ -1,0 +1,47 @@
+/*
+ * mountpoint.h - the directory we mount on: looked at, mounted, unmounted.
+ *
+ * What is mounted where is read from /proc/self/mountinfo, which answers when the file system
+ * itself does not.  A mount is known by its device number, so that nothing but our own is ever
+ * unmounted.
+ */
+#ifndef VMI_MOUNTPOINT_H
+#define VMI_MOUNTPOINT_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+#include "core/err.h"
+
+enum { MOUNT_DEVICE_BYTES = 24 };	/* "0:53" */
+
+struct mountpoint {
+	char *path;			/* links resolved */
+	char device[MOUNT_DEVICE_BYTES];/* of our mount; empty while there is none */
+	int read_ahead;			/* descriptor to set it with, or -1 */
+};
+
+/* CODE_BUSY when a living daemon of ours serves the path already; changes nothing. */
+int mountpoint_refuse_living(const char *path, struct err *err);
+
+/*
+ * Resolves and checks the path.  A dead mount of ours (no daemon behind it) is taken away; a
+ * living one is CODE_BUSY; another file system, a file or a missing directory is refused, as is a
+ * place that the user cannot reach, because it could not be unmounted later.  Root.  m is to be
+ * released in every case.
+ */
+int mountpoint_check(struct mountpoint *m, const char *path, uid_t uid, gid_t gid, struct err *err);
+void mountpoint_release(struct mountpoint *m);
+
+/* Mounts the connection behind fuse_fd read-only, nosuid, nodev.  Root. */
+int mountpoint_mount(struct mountpoint *m, const char *source, int fuse_fd, bool noexec,
+		     struct err *err);
+
+/* Sets the read-ahead; of use once the kernel has the INIT reply, which resets it. */
+void mountpoint_set_read_ahead(const struct mountpoint *m, unsigned kib);
+
+bool mountpoint_is_mounted(const struct mountpoint *m);
+
+/* Unmounts; a busy one is detached, so that new opens see the directory below.  CAP_SYS_ADMIN. */
+int mountpoint_unmount(struct mountpoint *m, struct err *err);
+
+#endif

@@ -1,0 +1,254 @@
+/*
+ * ops_file.c - open, read, release and lseek of texts, lists and images.
+ *
+ * Texts are made anew for each read: a node id names one version, so that they are the same
+ * each time.  The kernel keeps the pages of texts and images over opens, because neither ever
+ * changes under its node id.
+ */
+#include "config.h"
+#define FUSE_USE_VERSION 312
+#include "fs/ops.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <fuse_lowlevel.h>
+#include <stdlib.h>
+#include <string.h>
+#include "core/cleanup.h"
+#include "core/io.h"
+#include "core/stamp.h"
+#include "fs/held.h"
+#include "fs/lookup.h"
+#include "fs/openrule.h"
+
+enum { READ_MAX = 8 << 20 };
+
+/* ---- open ----------------------------------------------------------------------------------- */
+
+static int
+judge_image(struct fs_context *fs, const struct place *p)
+{
+	const struct tree_object_slot *slot;
+	const struct object_row *row = place_object(p, &slot);
+
+	return openrule_decide(row, slot, stamp_now(), atomic_load(&fs->expired_open_deny));
+}
+
+static int
+open_image(struct fs_context *fs, const struct place *p)
+{
+	const struct tree_object_slot *slot;
+	const struct object_row *row = place_object(p, &slot);
+	int rc = judge_image(fs, p);
+
+	if (rc < 0)
+		return rc;
+	return blob_open(fs->blobs, (uint64_t)row->id, &row->digest, row->size,
+			 row->state == OBJECT_VERIFIED);
+}
+
+static int
+open_list(struct fs_context *fs, const struct place *p)
+{
+	int fd;
+
+	if (held_again(fs->held, p->node))
+		return 0;
+	fd = place_list_open(p);
+	/* Swept since a newer list came: the kernel is to look the name up again. */
+	if (fd < 0)
+		return fd == -ENOENT ? -ESTALE : fd;
+	held_open(fs->held, p->node, fd);
+	return 0;
+}
+
+static void
+close_node(struct fs_context *fs, uint64_t node, uint64_t fh)
+{
+	if (fh != 0)
+		blob_close(fs->blobs, fh);
+	else
+		held_close(fs->held, node);
+}
+
+static int
+open_node(struct fs_context *fs, const struct place *p, struct fuse_file_info *fi)
+{
+	int rc = 0;
+
+	if ((fi->flags & O_ACCMODE) != O_RDONLY || (fi->flags & (O_TRUNC | O_CREAT)) != 0)
+		return -EROFS;
+	if (place_is_dir(p))
+		return -EISDIR;
+	if (place_is_link(p))
+		return -ELOOP;
+	fi->fh = 0;
+	if (p->kind == KIND_OBJECT) {
+		rc = open_image(fs, p);
+		fi->fh = p->record->row;
+	} else if (place_is_list(p)) {
+		rc = open_list(fs, p);
+	}
+	return rc;
+}
+
+/*
+ * An image that loses its trust is cut after the new tree is there.  An open that began with the
+ * old tree may have missed the cut: it is judged once more, by the tree of now.
+ */
+static int
+judge_again(struct fs_context *fs, const struct place *p, struct fuse_file_info *fi)
+{
+	PLACE_CLEANUP struct place now = { .fs = fs };
+	int rc = place_resolve(fs, p->node, &now);
+
+	if (rc == 0 && now.tree != p->tree)
+		rc = judge_image(fs, &now);
+	if (rc < 0)
+		blob_close(fs->blobs, fi->fh);
+	return rc;
+}
+
+void
+op_open(struct fuse_req *req, uint64_t node, struct fuse_file_info *fi)
+{
+	struct fs_context *fs = fuse_req_userdata(req);
+	PLACE_CLEANUP struct place p = { .fs = fs };
+	int rc = place_resolve(fs, node, &p);
+
+	if (rc == 0)
+		rc = open_node(fs, &p, fi);
+	if (rc == 0 && p.kind == KIND_OBJECT)
+		rc = judge_again(fs, &p, fi);
+	if (rc < 0) {
+		fuse_reply_err(req, -rc);
+		return;
+	}
+	fi->keep_cache = 1;
+	fi->noflush = 1;
+	/* The opener was killed meanwhile: there will be no release. */
+	if (fuse_reply_open(req, fi) != 0)
+		close_node(fs, node, fi->fh);
+}
+
+void
+op_release(struct fuse_req *req, uint64_t node, struct fuse_file_info *fi)
+{
+	close_node(fuse_req_userdata(req), node, fi->fh);
+	fuse_reply_err(req, 0);
+}
+
+/* ---- read ----------------------------------------------------------------------------------- */
+
+static ssize_t
+read_list_again(const struct place *p, char *data, size_t size, off_t off)
+{
+	CLEANUP_FD int fd = place_list_open(p);
+
+	return fd < 0 ? fd : io_pread_full(fd, data, size, off);
+}
+
+static void
+read_list(struct fuse_req *req, struct fs_context *fs, const struct place *p, size_t size,
+	  off_t off)
+{
+	CLEANUP_FREE char *data = NULL;
+	ssize_t n;
+
+	if (size > READ_MAX)
+		size = READ_MAX;
+	data = malloc(size + 1);
+	if (data == NULL) {
+		fuse_reply_err(req, ENOMEM);
+		return;
+	}
+	n = held_read(fs->held, p->node, data, size, off);
+	if (n == -ENOENT)	/* opened in a process before us */
+		n = read_list_again(p, data, size, off);
+	if (n < 0)
+		fuse_reply_err(req, (int)-n);
+	else
+		fuse_reply_buf(req, data, (size_t)n);
+}
+
+static void
+read_text(struct fuse_req *req, const struct place *p, size_t size, off_t off)
+{
+	CLEANUP_BUF struct buf text = BUF_INIT;
+	size_t left;
+	int rc;
+
+	/* Large texts are snapshots: no copy is made of them. */
+	if (p->kind == KIND_SNAPSHOT) {
+		left = (size_t)off < p->snapshot->len ? p->snapshot->len - (size_t)off : 0;
+		fuse_reply_buf(req, left > 0 ? p->snapshot->text + off : NULL,
+			       left < size ? left : size);
+		return;
+	}
+	rc = place_text(p, &text);
+	if (rc < 0) {
+		fuse_reply_err(req, -rc);
+		return;
+	}
+	left = (size_t)off < text.len ? text.len - (size_t)off : 0;
+	fuse_reply_buf(req, left > 0 ? text.data + off : NULL, left < size ? left : size);
+}
+
+void
+op_read(struct fuse_req *req, uint64_t node, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	struct fs_context *fs = fuse_req_userdata(req);
+	PLACE_CLEANUP struct place p = { .fs = fs };
+	int rc;
+
+	/* An open image is read through its number alone: it may have left the tree. */
+	if (fi->fh != 0) {
+		blob_read(fs->blobs, req, fi->fh, size, off);
+		return;
+	}
+	rc = place_resolve(fs, node, &p);
+	if (rc < 0)
+		fuse_reply_err(req, -rc);
+	else if (place_is_list(&p))
+		read_list(req, fs, &p, size, off);
+	else if (off < 0)
+		fuse_reply_err(req, EINVAL);
+	else
+		read_text(req, &p, size, off);
+}
+
+/* ---- lseek ---------------------------------------------------------------------------------- */
+
+/* A text has no holes. */
+static off_t
+seek_text(const struct place *p, off_t off, int whence)
+{
+	struct stat st;
+
+	place_stat(p, &st);
+	if (whence != SEEK_DATA && whence != SEEK_HOLE)
+		return -EINVAL;
+	if (off < 0 || off >= st.st_size)
+		return -ENXIO;
+	return whence == SEEK_DATA ? off : st.st_size;
+}
+
+void
+op_lseek(struct fuse_req *req, uint64_t node, off_t off, int whence, struct fuse_file_info *fi)
+{
+	struct fs_context *fs = fuse_req_userdata(req);
+	PLACE_CLEANUP struct place p = { .fs = fs };
+	off_t result;
+
+	if (fi->fh != 0) {
+		result = blob_seek(fs->blobs, fi->fh, off, whence);
+	} else {
+		result = place_resolve(fs, node, &p);
+		if (result == 0)
+			result = seek_text(&p, off, whence);
+	}
+	if (result < 0)
+		fuse_reply_err(req, (int)-result);
+	else
+		fuse_reply_lseek(req, result);
+}

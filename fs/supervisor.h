@@ -1,0 +1,42 @@
+/*
+ * supervisor.h - the process that holds the mount: it starts the worker, passes signals on to
+ * it, and unmounts at the end.
+ *
+ * Single-threaded; as `user` with CAP_SYS_ADMIN alone; parses nothing from outside but fixed-size
+ * notes of the worker.
+ */
+#ifndef VMI_SUPERVISOR_H
+#define VMI_SUPERVISOR_H
+
+#include <sys/types.h>
+#include "core/conf.h"
+#include "core/err.h"
+#include "core/starter.h"
+#include "mountpoint.h"
+#include "options.h"
+
+/* Everything is borrowed. */
+struct supervisor_setup {
+	const struct conf *conf;
+	const struct options *options;
+	struct mountpoint *mountpoint;	/* mounted */
+	int fuse_fd;
+	int control_socket;		/* for the worker; closed here once it has it */
+	int front_fd;			/* not for the worker, or -1 */
+	struct starter *starter;
+	uid_t uid;
+	gid_t gid;
+	void (*serving)(void *arg);	/* the mount answers */
+	void *arg;
+};
+
+/*
+ * Starts the worker, gives up privileges, and returns when the mount has gone: 0, or a negative
+ * errno value when it ended by a fault (logged, if it was serving already).  All signals that
+ * it takes must be blocked (supervisor_block_signals) before any child is forked.
+ */
+int supervisor_run(const struct supervisor_setup *setup, struct err *err);
+
+void supervisor_block_signals(void);
+
+#endif

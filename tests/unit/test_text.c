@@ -1,0 +1,315 @@
+/*
+ * test_text.c - the text of metadata files, and the volatile ones.
+ */
+#include "config.h"
+
+#include "tests/lib/treebed.h"
+#include "core/digest.h"
+#include "fs/snapshot.h"
+#include "fs/text.h"
+
+static int
+setup(void **state)
+{
+	const struct treebed_image images[] = { { 1, NULL, NULL }, { 2, NULL, NULL } };
+
+	treebed_setup(state);
+	treebed_list(*state, 1, images, 2);
+	treebed_refresh(*state);
+	return 0;
+}
+
+static void
+one_value_and_a_newline(void **state)
+{
+	struct treebed *b = *state;
+
+	treebed_expect(b, "images/image-1/id", "image-1\n");
+	treebed_expect(b, "images/image-1/comments", "it's \"quoted\"\n");
+	treebed_expect(b, "images/image-1/size", "4097\n");
+	treebed_expect(b, "images/image-1/created", "2023-11-14T22:13:21Z\n");
+	treebed_expect(b, "images/image-1/selected", "no\n");
+	treebed_expect(b, "images/image-1/vo", "");
+	treebed_expect(b, "images/image-1/error", "");
+}
+
+static void
+every_text_has_its_size(void **state)
+{
+	struct treebed *b = *state;
+	struct looked dir;
+	struct place p;
+	struct entry e;
+	uint64_t cookie = 2;
+	char path[400];
+	int n = 0;
+
+	assert_int_equal(treebed_walk(b, "images/image-1", &dir), 0);
+	assert_int_equal(place_resolve(&b->fs, dir.node, &p), 0);
+	for (; place_next(&p, cookie, &e); cookie = e.cookie) {
+		snprintf(path, sizeof(path), "images/image-1/%s", e.name);
+		free(treebed_read(b, path));
+		n++;
+	}
+	place_release(&p);
+	assert_int_equal(n, 24);
+}
+
+static void
+states_of_an_image(void **state)
+{
+	struct treebed *b = *state;
+
+	treebed_expect(b, "images/image-1/state", "available\n");
+	treebed_select(b, 1, true);
+	treebed_refresh(b);
+	treebed_expect(b, "images/image-1/state", "selected\n");
+	treebed_expect(b, "images/image-1/progress", "0 4097 0\n");
+	treebed_fetching(b, 1, "1", 2048);
+	treebed_expect(b, "images/image-1/state", "fetching\n");
+	treebed_expect(b, "images/image-1/progress", "2048 4097 49\n");
+	treebed_idle();
+	treebed_verified(b, 1, "1");
+	treebed_refresh(b);
+	treebed_expect(b, "images/image-1/state", "verified\n");
+	treebed_expect(b, "images/image-1/progress", "4097 4097 100\n");
+}
+
+static void
+failure_says_why(void **state)
+{
+	struct treebed *b = *state;
+	struct digest d;
+	char *status;
+
+	treebed_select(b, 1, true);
+	treebed_digest(1, "1", &d);
+	treebed_ok(b, catalogue_object_failed(b->c, &d, CODE_DIGEST, "the digest differs", true, 0,
+					      &b->err));
+	treebed_refresh(b);
+	treebed_expect(b, "images/image-1/state", "failed\n");
+	treebed_expect(b, "images/image-1/error", "the digest differs\n");
+	status = treebed_read(b, "status");
+	assert_non_null(strstr(status, "image.image-1: code 42: the digest differs\n"));
+	free(status);
+}
+
+static void
+pending_shows_the_coming_version(void **state)
+{
+	const struct treebed_image images[] = { { 1, NULL, "2" }, { 2, NULL, NULL } };
+	struct treebed *b = *state;
+	char expected[400], hex[DIGEST_HEX + 1];
+	struct digest d;
+
+	treebed_select(b, 1, true);
+	treebed_verified(b, 1, "1");
+	treebed_refresh(b);
+	treebed_expect_missing(b, "images/image-1/pending");
+	treebed_list(b, 2, images, 2);
+	treebed_refresh(b);
+	treebed_digest(1, "2", &d);
+	digest_hex(&d, hex);
+	snprintf(expected, sizeof(expected), "version: 2\nsha512: %s\nprogress: 0 4097 0\n", hex);
+	treebed_expect(b, "images/image-1/pending", expected);
+	treebed_expect(b, "images/image-1/version", "1\n");
+	treebed_expect(b, "images/image-1/state", "verified\n");
+	treebed_fetching(b, 1, "2", 4096);
+	snprintf(expected, sizeof(expected), "version: 2\nsha512: %s\nprogress: 4096 4097 99\n",
+		 hex);
+	treebed_expect(b, "images/image-1/pending", expected);
+	treebed_idle();
+	treebed_verified(b, 1, "2");
+	treebed_refresh(b);
+	treebed_expect(b, "images/image-1/version", "2\n");
+	treebed_expect_missing(b, "images/image-1/pending");
+}
+
+static void
+environment_is_shell_safe(void **state)
+{
+	struct treebed *b = *state;
+	char *text = treebed_read(b, "images/image-1/environment");
+
+	assert_non_null(strstr(text, "VMCATCHER_EVENT_SL_COMMENTS='it'\\''s \"quoted\"'\n"));
+	assert_non_null(strstr(text, "VMCATCHER_EVENT_FILENAME='image-1'\n"));
+	assert_non_null(strstr(text, "VMCATCHER_EVENT_IL_DC_IDENTIFIER='list-1'\n"));
+	free(text);
+}
+
+static void
+sums_name_what_is_cached(void **state)
+{
+	struct treebed *b = *state;
+	char expected[400], hex[DIGEST_HEX + 1];
+	struct digest d;
+
+	treebed_expect(b, "SHA512SUMS", "");
+	treebed_select(b, 2, true);
+	treebed_verified(b, 2, "1");
+	treebed_refresh(b);
+	treebed_digest(2, "1", &d);
+	digest_hex(&d, hex);
+	snprintf(expected, sizeof(expected), "%s  cache/image-2\n", hex);
+	treebed_expect(b, "SHA512SUMS", expected);
+}
+
+static void
+status_in_three_forms(void **state)
+{
+	struct treebed *b = *state;
+	char *text;
+
+	treebed_idle();
+	b->fs.engine = treebed_engine();
+	text = treebed_read(b, "status");
+	assert_non_null(strstr(text, "\nstarted: 2023-11-14T22:13:20Z\n"));
+	assert_non_null(strstr(text, "\nimages: 3\n"));
+	free(text);
+	text = treebed_read(b, "status.json");
+	assert_non_null(strstr(text, "\"schema\": 1"));
+	assert_non_null(strstr(text, "\"images\": 3"));
+	free(text);
+	text = treebed_read(b, "metrics");
+	assert_non_null(strstr(text, "# TYPE vmimagefs_images gauge\nvmimagefs_images 3\n"));
+	assert_non_null(strstr(text, "vmimagefs_subscription_ok{subscription=\"list-1\"} 1\n"));
+	free(text);
+}
+
+static void
+events_are_lines(void **state)
+{
+	struct treebed *b = *state;
+	char *text;
+
+	treebed_select(b, 1, true);
+	treebed_verified(b, 1, "1");
+	treebed_refresh(b);
+	text = treebed_read(b, "events");
+	assert_non_null(strstr(text, "AvailablePostfix"));
+	assert_int_equal(text[0], '{');
+	assert_int_equal(text[strlen(text) - 1], '\n');
+	free(text);
+}
+
+static void
+list_texts(void **state)
+{
+	struct treebed *b = *state;
+	struct looked looked;
+
+	treebed_expect(b, "subscriptions/list-1/id", "list-1\n");
+	treebed_expect(b, "subscriptions/list-1/state", "ok\n");
+	treebed_expect(b, "subscriptions/list-1/endorser", "../../endorsers/alice");
+	treebed_expect(b, "endorsers/alice/subject", TREEBED_DN "\n");
+	treebed_expect(b, "endorsers/alice/subscriptions/list-1", "../../../subscriptions/list-1");
+	assert_int_equal(treebed_walk(b, "subscriptions/list-1/list.json", &looked), 0);
+	assert_true(looked.st.st_size > 0);
+	lookup_forget(&b->fs, looked.node, 1);
+}
+
+/* ---- snapshots ------------------------------------------------------------------------------ */
+
+static void
+make_number(void *arg, struct buf *out)
+{
+	buf_printf(out, "%d\n", *(int *)arg);
+}
+
+static void
+snapshot_is_one_version(void **state)
+{
+	struct snapshots *s = snapshots_new();
+	int number = 1;
+	const struct snapshot *a, *b, *c;
+
+	(void)state;
+	a = snapshots_look(s, 77, 7, 0, 0, make_number, &number);
+	b = snapshots_look(s, 77, 7, 0, 0, make_number, &number);
+	assert_int_equal(a->node, b->node);
+	number = 2;
+	c = snapshots_look(s, 77, 7, 0, 0, make_number, &number);
+	assert_int_not_equal(a->node, c->node);
+	assert_string_equal(a->text, "1\n");
+	assert_string_equal(c->text, "2\n");
+	assert_int_equal(a->ino, c->ino);
+	snapshot_unref(s, a);
+	snapshot_unref(s, b);
+	snapshots_forget(s, c->node, 1);
+	assert_int_equal(snapshots_count(s), 2);
+	snapshot_unref(s, c);
+	assert_int_equal(snapshots_count(s), 1);
+	a = snapshots_find(s, node_of_serial(node_serial(a->node)));
+	assert_non_null(a);
+	snapshot_unref(s, a);
+	snapshots_forget(s, a->node, 2);
+	assert_int_equal(snapshots_count(s), 0);
+	snapshots_free(s);
+}
+
+static void
+young_snapshot_is_not_made_again(void **state)
+{
+	struct snapshots *s = snapshots_new();
+	int number = 1;
+	const struct snapshot *a, *b;
+
+	(void)state;
+	a = snapshots_look(s, 77, 7, 60000, 0, make_number, &number);
+	number = 2;
+	b = snapshots_look(s, 77, 7, 60000, 0, make_number, &number);
+	assert_ptr_equal(a, b);
+	snapshot_unref(s, a);
+	snapshot_unref(s, b);
+	snapshots_free(s);
+}
+
+static void
+text_of_a_state_follows_it(void **state)
+{
+	struct snapshots *s = snapshots_new();
+	int number = 1;
+	const struct snapshot *a, *b, *c;
+
+	(void)state;
+	a = snapshots_look(s, 77, 7, 0, 5, make_number, &number);
+	number = 2;
+	b = snapshots_look(s, 77, 7, 0, 5, make_number, &number);
+	assert_ptr_equal(a, b);
+	c = snapshots_look(s, 77, 7, 0, 6, make_number, &number);
+	assert_string_equal(c->text, "2\n");
+	snapshot_unref(s, a);
+	snapshot_unref(s, b);
+	snapshot_unref(s, c);
+	snapshots_free(s);
+}
+
+#define IN_BED(title, function) { title, function, setup, treebed_teardown, NULL }
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		IN_BED("a metadata file is one value and a newline, or empty",
+		       one_value_and_a_newline),
+		IN_BED("F33 the size of every file is what is read", every_text_has_its_size),
+		IN_BED("an image goes from available over selected and fetching to verified",
+		       states_of_an_image),
+		IN_BED("a failed image says why, also in status", failure_says_why),
+		IN_BED("pending shows the coming version while the old one is shown whole",
+		       pending_shows_the_coming_version),
+		IN_BED("environment can be read by a shell", environment_is_shell_safe),
+		IN_BED("SHA512SUMS names what is in cache/", sums_name_what_is_cached),
+		IN_BED("status, status.json and metrics tell the same", status_in_three_forms),
+		IN_BED("events has one JSON object a line", events_are_lines),
+		IN_BED("a subscription shows its list and its endorser", list_texts),
+		{ .name = "F33 a volatile text is a new file when it says something else",
+		  .test_func = snapshot_is_one_version },
+		{ .name = "a volatile text is not made again while it is young",
+		  .test_func = young_snapshot_is_not_made_again },
+		{ .name = "a text that follows from a state is made again when that has changed",
+		  .test_func = text_of_a_state_follows_it },
+	};
+
+	return cmocka_run_group_tests_name("text", tests, NULL, NULL);
+}
