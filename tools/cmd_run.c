@@ -1,0 +1,271 @@
+/*
+ * cmd_run.c - watching a site: status, events; and telling its daemon to read its configuration.
+ */
+#include "config.h"
+#include "ctl.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <unistd.h>
+
+#include "core/cleanup.h"
+#include "core/control.h"
+#include "core/engine.h"
+#include "core/io.h"
+#include "core/json.h"
+#include "core/limits.h"
+#include "core/stamp.h"
+
+/* ---- status: of the daemon ------------------------------------------------------------------- */
+
+static int
+keep_line(void *arg, const char *text)
+{
+	struct buf *b = arg;
+
+	buf_clear(b);
+	buf_puts(b, text);
+	return 0;
+}
+
+static void
+show_member(void *arg, const char *key, const struct json *value)
+{
+	struct output *o = arg;
+	CLEANUP_BUF struct buf text = BUF_INIT;
+
+	if (strcmp(key, "schema") == 0)
+		return;
+	json_dump(value, &text);
+	if (o->json)
+		jsonw_raw(output_json(o), key, buf_str(&text));
+	else if (json_as_string(value) != NULL)
+		output_pair(o, key, json_as_string(value));
+	else
+		output_pair(o, key, json_kind(value) == JSON_KIND_NULL ? "never" : buf_str(&text));
+}
+
+static int
+status_of_daemon(struct ctl *ctl, struct err *err)
+{
+	CLEANUP_BUF struct buf line = BUF_INIT;
+	struct json *doc = NULL;
+	int rc;
+
+	rc = control_call(ctl->conf, "status", keep_line, &line, NULL, err);
+	if (rc == 0)
+		rc = json_parse(buf_str(&line), line.len, &doc, err);
+	if (rc == 0)
+		json_each(doc, show_member, &ctl->out);
+	json_free(doc);
+	return rc;
+}
+
+/* ---- status: of the rows, when no daemon runs ------------------------------------------------ */
+
+static void
+print_lines(struct output *o, char *text)
+{
+	char *line, *next;
+
+	for (line = text; line != NULL && *line != '\0'; line = next) {
+		next = strchr(line, '\n');
+		if (next != NULL)
+			*next++ = '\0';
+		output_line(o, "%s", line);
+	}
+}
+
+static int
+status_of_rows(struct ctl *ctl, struct err *err)
+{
+	CLEANUP_BUF struct buf text = BUF_INIT;
+	struct engine_status s = { 0 };
+	struct err store_err = { 0 };
+	struct jsonw *w;
+	int rc;
+
+	rc = ctl_open(ctl, 0, err);
+	if (rc == 0)
+		rc = engine_status_count(&s, ctl->catalogue, NULL, err);
+	if (rc != 0)
+		return rc;
+	/* A cache that is not mounted is worth a warning here, and no reason to say nothing. */
+	if (ctl_open_store(ctl, false, &store_err) != 0 ||
+	    store_usage(ctl->store, &s.usage, &store_err) != 0)
+		output_warn(&ctl->out, "%s", store_err.text);
+
+	output_pair(&ctl->out, "version", PACKAGE_VERSION);
+	output_pair(&ctl->out, "daemon", "not running");
+	w = output_json(&ctl->out);
+	if (w != NULL) {
+		jsonw_string(w, "version", PACKAGE_VERSION);
+		jsonw_string(w, "daemon", "not running");
+		engine_status_each(&s, engine_figure_json, w);
+		return 0;
+	}
+	engine_status_each(&s, engine_figure_text, &text);
+	print_lines(&ctl->out, text.data);
+	return 0;
+}
+
+int
+cmd_status(struct ctl *ctl, const struct options *opt, char **args, size_t n)
+{
+	struct err err = { 0 };
+	int rc;
+
+	(void)opt;
+	(void)args;
+	(void)n;
+	rc = status_of_daemon(ctl, &err);
+	if (rc == -ENOTCONN)
+		rc = status_of_rows(ctl, &err);
+	return rc == 0 ? EXIT_DONE : ctl_fail(ctl, &err);
+}
+
+/* ---- events ---------------------------------------------------------------------------------- */
+
+struct feed {
+	struct ctl *ctl;
+	int64_t last;		/* id of the last event shown */
+	bool one_a_line; /* --follow --json: a stream has no end at which an object could be closed
+			  */
+};
+
+static int
+show_event(void *arg, const struct event_row *row)
+{
+	struct feed *f = arg;
+	struct output *o = &f->ctl->out;
+	char stamp[STAMP_BYTES];
+
+	f->last = row->id;
+	if (f->one_a_line) {
+		buf_puts(&o->text, row->json);
+		buf_putc(&o->text, '\n');
+	} else if (o->json) {
+		jsonw_raw(output_json(o), NULL, row->json);
+	} else {
+		stamp_format(row->time, stamp);
+		output_line(o, "%s  %-16s  %s  %s", stamp, row->type, row->identifier,
+			    row->list_id);
+	}
+	output_drain(o);
+	return 0;
+}
+
+enum {
+	SETTLE_MS = 1000, /* a commit becomes visible only after its log was written and synced */
+	SETTLE_STEP_MS = 50,
+	IDLE_MS = 5000, /* for a disk that needs longer than SETTLE_MS */
+	BLIND_MS = 1000, /* no watch could be had */
+};
+
+struct watch {
+	int inotify;		/* -1: none */
+	long long settled; /* monotonic ms until which the log's last change may still become
+			      visible */
+};
+
+/*
+ * Waits until the catalogue may have changed: its log is written in state_dir.  The write is seen
+ * before the commit is, so that for a moment after each write we look again.
+ */
+static int
+wait_for_change(struct watch *w, struct err *err)
+{
+	struct pollfd p = { .fd = w->inotify, .events = POLLIN };
+	bool settling = io_monotonic_ms() < w->settled;
+	int n, wait = settling ? SETTLE_STEP_MS : w->inotify >= 0 ? IDLE_MS : BLIND_MS;
+	char events[4096];
+
+	n = poll(&p, w->inotify >= 0 ? 1 : 0, wait);
+	if (n < 0 && errno != EINTR)
+		return err_set(err, errno, "poll failed: %s", strerrordesc_np(errno));
+	if (n <= 0)
+		return 0;
+	if (read(w->inotify, events, sizeof(events)) < 0 && errno != EAGAIN && errno != EINTR)
+		return err_set(err, errno, "cannot read from inotify: %s", strerrordesc_np(errno));
+	w->settled = io_monotonic_ms() + SETTLE_MS;
+	return 0;
+}
+
+static int
+follow(struct feed *f, struct err *err)
+{
+	CLEANUP_FD int inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	struct output *o = &f->ctl->out;
+	struct watch watch = { 0 };
+	int64_t seen = catalogue_data_version(f->ctl->catalogue), now;
+	int rc = 0;
+
+	if (inotify >= 0 && inotify_add_watch(inotify, f->ctl->conf->state_dir,
+					      IN_MODIFY | IN_CREATE | IN_MOVED_TO) < 0) {
+		close(inotify);
+		inotify = -1;
+	}
+	watch.inotify = inotify;
+	/* Once more after the watch stands, so that nothing in between is missed. */
+	while (rc == 0 && o->write_error == 0) {
+		rc = catalogue_event_each(f->ctl->catalogue, f->last, LIMIT_EVENTS_SHOWN,
+					  show_event, f, err);
+		output_flush(o);
+		do {
+			if (rc == 0)
+				rc = wait_for_change(&watch, err);
+			now = catalogue_data_version(f->ctl->catalogue);
+		} while (rc == 0 && now == seen);
+		seen = now;
+	}
+	return rc;
+}
+
+int
+cmd_events(struct ctl *ctl, const struct options *opt, char **args, size_t n)
+{
+	struct feed f = { .ctl = ctl, .one_a_line = opt->follow && ctl->out.json };
+	struct err err = { 0 };
+	struct jsonw *w = NULL;
+	int rc;
+
+	(void)args;
+	(void)n;
+	rc = ctl_open(ctl, 0, &err);
+	if (rc == 0) {
+		if (!f.one_a_line)
+			w = output_json(&ctl->out);
+		if (w != NULL)
+			jsonw_open(w, "events", '[');
+		rc = catalogue_event_each(ctl->catalogue, 0, LIMIT_EVENTS_SHOWN, show_event, &f,
+					  &err);
+		if (w != NULL)
+			jsonw_close(w, ']');
+	}
+	if (rc == 0 && opt->follow)
+		rc = follow(&f, &err);
+	return rc == 0 ? EXIT_DONE : ctl_fail(ctl, &err);
+}
+
+/* ---- reload ---------------------------------------------------------------------------------- */
+
+int
+cmd_reload(struct ctl *ctl, const struct options *opt, char **args, size_t n)
+{
+	struct err err = { 0 };
+	struct jsonw *w;
+
+	(void)opt;
+	(void)args;
+	(void)n;
+	if (control_call(ctl->conf, "reload", NULL, NULL, NULL, &err) != 0)
+		return ctl_fail(ctl, &err);
+	w = output_json(&ctl->out);
+	if (w != NULL)
+		jsonw_boolean(w, "reloaded", true);
+	output_note(&ctl->out, "the daemon has read its configuration");
+	return EXIT_DONE;
+}
