@@ -1,0 +1,179 @@
+# images.sh - a site whose images come from the scripted web server (tests/lib/hostile).
+#
+# A bash library: source it after tap.sh, pki.sh and mount.sh.
+#
+#   images_up [KEY=VALUE...]   a site (site_up) with a PKI, an endorser, and a scripted server of its
+#                              own.  Sets WWW, the directory it serves, and SERVER, its URL
+#   image_add NAME MODE [SIZE] random bytes as $WWW/NAME (1 MiB) and an entry in the next list: the
+#                              image NAME, served in the MODE (hostile --help)
+#   image_add_at NAME URI [SIZE]   the same with an address of its own
+#   image_add_as NAME OTHER MODE   the same with the bytes of OTHER
+#   images_subscribe           signs the list of all images, subscribes to it, selects them
+#   images_update              signs it anew as the next version; takes it
+#
+#   image NAME                 prints the path of the image in the mount
+#   said_of NAME FILE          prints a file of images/NAME: state, error, progress
+#   object_of NAME             prints the path of its object in the store
+#   server_down                stops the server
+#   server_get TARGET          a request of our own: /stats, /release
+#   server_port NAME [N]       the port of a name that the server prints: refused, silent, full
+#   requests NAME              how many requests for the image came; sent NAME: how many of its bytes left
+#   asked NAME                 of each request for it "range=FIRST if-range=ETAG", one a line
+#   oracle ARG...              tests/lib/oracle; sets oracle_word: "right", or the last word that it
+#                              said: an errno or what was wrong, or the signal that ended it
+#   reads NAME [ARG...]        whether the oracle finds the image right, in all ways or as ARGs say
+#   fails NAME ERRNO [ARG...]  whether it ends with that error
+
+hostile=${VMIMAGEFS_HOSTILE:-$tests_dir/../.build/tests/lib/hostile}
+oracle_program=${VMIMAGEFS_ORACLE:-$(dirname "$hostile")/oracle}
+[ -x "$hostile" ] && [ -x "$oracle_program" ] || skip_all 'tests/lib/hostile and oracle are not built'
+
+images_server_stop() {
+	kill "$1" 2>/dev/null && wait "$1" 2>/dev/null
+	return 0
+}
+
+images_server_up() {
+	"$hostile" --root "$WWW" --log "$SITE/requests" >"$SITE/ports" </dev/null &
+	SERVER_PID=$!
+	at_exit images_server_stop "$SERVER_PID"
+	: >"$SITE/requests"
+	wait_for 10 grep -qx ready "$SITE/ports" || bail 'the scripted server does not start'
+	SERVER=http://127.0.0.1:$(server_port http)
+}
+
+images_up() {
+	site_up "$@"
+	WWW=$SITE/www
+	mkdir "$WWW"
+	image_names=() image_uris=() images_version=0
+	images_server_up
+	pki_init "$SITE/pki" && pki_ca root && pki_user alice root && pki_trust "$CERTS" root ||
+	    bail 'no PKI'
+}
+
+image_add_at() {
+	head -c "${3:-1048576}" /dev/urandom >"$WWW/$1"
+	image_names+=("$1")
+	image_uris+=("$2")
+}
+
+image_add() {
+	image_add_at "$1" "$SERVER/$2/$1" "${3:-}"
+}
+
+image_add_as() {
+	image_add "$1" "$3" 1
+	cp "$WWW/$2" "$WWW/$1"
+}
+
+images_sign() {
+	local i file entries=()
+
+	images_version=$((images_version + 1))
+	for i in "${!image_names[@]}"; do
+		file=$WWW/${image_names[i]}
+		entries+=("$(pki_image "${image_names[i]}" "The ${image_names[i]} image" 1.0 \
+		    "${image_uris[i]}" "$(stat -c %s "$file")" "$(sha512sum <"$file" | cut -d' ' -f1)")")
+	done
+	pki_list "$SITE/list.json" a-list "$images_version" "$(pki_dn alice)" "$(pki_issuer alice)" \
+	    "${entries[@]}" && pki_sign alice "$SITE/list.json" "$WWW/list.new" &&
+	    mv "$WWW/list.new" "$WWW/list" || bail 'no list'
+}
+
+images_subscribe() {
+	images_sign
+	ctl -q endorser add alice --from-cert "$PKI/alice.pem" &&
+	    ctl -q subscribe "$SERVER/ok/list" --endorser alice --select all ||
+	    bail 'the list is not accepted'
+}
+
+images_update() {
+	images_sign
+	ctl -q update
+}
+
+image() {
+	printf '%s\n' "$MNT/images/$1/image"
+}
+
+said_of() {
+	cat "$MNT/images/$1/$2"
+}
+
+object_of() {
+	local hex
+
+	hex=$(sha512sum <"$WWW/$1" | cut -d' ' -f1)
+	printf '%s\n' "$SITE/cache/objects/${hex:0:2}/$hex"
+}
+
+server_down() {
+	images_server_stop "$SERVER_PID"
+}
+
+server_port() {
+	awk -v name="$1" -v nth="${2:-1}" '$1 == name && ++n == nth { print $2 }' "$SITE/ports"
+}
+
+server_get() {
+	curl -s -m 10 "$SERVER$1"
+}
+
+requests() {
+	grep -c "^GET [^ ]*/$1 " "$SITE/requests"
+}
+
+asked() {
+	grep "^GET [^ ]*/$1 " "$SITE/requests" | grep -o 'range=[^ ]* if-range=[^ ]*'
+}
+
+sent() {
+	server_get /stats | awk -v end="/$1" \
+	    'substr($1, length($1) - length(end) + 1) == end { n += $3 } END { print n + 0 }'
+}
+
+oracle() {
+	oracle_status=0
+	oracle_said=$("$oracle_program" "$@" 2>&1 </dev/null) || oracle_status=$?
+	oracle_word=${oracle_said##*[ $'\n']}
+	if [ "$oracle_status" -eq 0 ]; then
+		oracle_word=right
+	elif [ -z "$oracle_said" ]; then
+		oracle_word=$(kill -l "$oracle_status")
+	fi
+	return "$oracle_status"
+}
+
+reads() {
+	local name=$1
+
+	shift
+	oracle "$@" "$(image "$name")" "$WWW/$name" || { echo "$oracle_said"; return 1; }
+}
+
+fails() {
+	local name=$1 errno=$2
+
+	shift 2
+	oracle --mode pread "$@" "$(image "$name")" "$WWW/$name"
+	[ "$oracle_word" = "$errno" ] || { echo "not $errno: ${oracle_said:-all bytes were read}"; return 1; }
+}
+
+# Milliseconds of the monotonic clock.
+now_ms() {
+	local up
+
+	read -r up _ </proc/uptime
+	printf '%s\n' "$((10#${up/./} * 10))"
+}
+
+# timed COMMAND...: runs it and sets took to the milliseconds that it needed.
+timed() {
+	local from status=0
+
+	from=$(now_ms)
+	"$@" || status=$?
+	took=$(($(now_ms) - from))
+	return "$status"
+}
