@@ -420,6 +420,7 @@ curl_failed(struct hop *hop, CURLcode cc)
 	case CURLE_SEND_ERROR:
 		errnum = ECONNRESET;
 		break;
+	case CURLE_BAD_CONTENT_ENCODING:	/* libcurl 8: an encoding that nobody asked for */
 	case CURLE_UNSUPPORTED_PROTOCOL:
 	case CURLE_WEIRD_SERVER_REPLY:
 		code = CODE_RANGE;

@@ -160,10 +160,10 @@ ok "the time for all of it is kept" slow
 get ok --limit-rate 5000000
 ok "a limited rate is not taken for a stall" test "$status" = 0 -a "$ms" -gt 800
 
-# The reader begins after 3 s, three times the stall timeout: the pipe is full all that time.
+# The reader begins after 5 s, more than twice the stall timeout: the pipe is full all that time.
 mkfifo "$tmp/never"
-"$fetcher" --stall-timeout 1 "$http/ok/image" 2>"$tmp/err" |
-    { read -r -t 3 _ <>"$tmp/never"; cat; } >"$tmp/out"
+"$fetcher" --stall-timeout 2 "$http/ok/image" 2>"$tmp/err" |
+    { read -r -t 5 _ <>"$tmp/never"; cat; } >"$tmp/out"
 status=${PIPESTATUS[0]}
 ok "a reader that takes its time is not held against the server" same
 start=$SECONDS
