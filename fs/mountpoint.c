@@ -162,7 +162,7 @@ clear_place(const struct mountpoint *m, bool *automount, struct err *err)
 			return rc;
 		if (strcmp(mounted.type, fs_type) != 0)
 			return err_refuse(err, CODE_BUSY,
-					  "another file system (%s) is mounted on '%s': "
+					  "another file system '%s' is mounted on '%s': "
 					  "unmount it or choose another mount point",
 					  mounted.type, m->path);
 		if (is_living(m->path))
