@@ -345,12 +345,14 @@ make_new(struct catalogue *c, struct err *err)
 		return rc;
 	cat_random_uuid(id);
 	rc = set_store_id(c, id, err);
-	c->site_dirty = true;
 	if (rc == 0)
 		rc = catalogue_commit(c, err);
 	else
 		catalogue_rollback(c);
-	return rc == 0 ? install(c, err) : rc;
+	if (rc == 0)
+		rc = install(c, err);
+	/* Last: a site.json without a catalogue would tell of one that was lost. */
+	return rc == 0 ? site_write(c, err) : rc;
 }
 
 static int

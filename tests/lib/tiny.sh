@@ -10,7 +10,7 @@
 #   tiny_file NAME [SIZE]     $WWW/NAME of random bytes, 20000 of them
 #   tiny_subscribe            registers alice, subscribes to the list, selects its images
 #   tiny_object FILE          prints the path of the object with the bytes of $WWW/FILE
-#   tiny_save NAME            keeps state_dir, cache_dir and the list as they are now; no daemon may run
+#   tiny_save NAME            keeps the directories and the list as they are now; no daemon may run
 #   tiny_load NAME            puts them back
 #   tiny_view                 prints all that commands tell of trust, lists, images, history and
 #                             events, but no moment of time: equal views, equal sites.  A site
@@ -64,7 +64,7 @@ tiny_object() {
 tiny_save() {
 	local what
 
-	for what in state cache www/list; do
+	for what in state cache run www/list; do
 		rm -rf "$SITE/$what.$1"
 		[ ! -e "$SITE/$what" ] || cp -a "$SITE/$what" "$SITE/$what.$1" || bail 'cannot keep the site'
 	done
@@ -73,7 +73,7 @@ tiny_save() {
 tiny_load() {
 	local what
 
-	for what in state cache www/list; do
+	for what in state cache run www/list; do
 		rm -rf "${SITE:?}/$what"
 		[ ! -e "$SITE/$what.$1" ] || cp -a "$SITE/$what.$1" "$SITE/$what" || bail 'cannot load the site'
 	done

@@ -122,7 +122,7 @@ try_flip() {
 }
 
 flip_bytes() {
-	local n=60 i offset bit wrong size
+	local n=60 i offset bit size
 
 	[ -z "${VMI_LONG:-}" ] || n=1000
 	RANDOM=${VMI_SEED:=$((RANDOM))}

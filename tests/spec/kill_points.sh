@@ -154,7 +154,7 @@ run_points() {
 
 # choose: every k-th of all points.
 choose() {
-	local i step
+	local i
 
 	chosen=()
 	[ -z "${VMI_LONG:-}" ] || n_points=${#points[@]}

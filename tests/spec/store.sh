@@ -59,7 +59,6 @@ exit_status_of() {
 shimmed() {
 	rm -f "$SITE/armed"
 	: >"$LOG"
-	env_before=${VMI_WRAP:-}
 	VMI_WRAP="env LD_PRELOAD=$SHIM_SO SHIM_PROGRAM=vmimagefs SHIM_ARMED=$SITE/armed $*" mount_up ||
 	    bail "no mount with $*: $(tail -n 3 "$LOG")"
 }
@@ -119,7 +118,6 @@ full_on_the_way() {
 	image_add small ok
 	images_subscribe
 	mount_up || bail 'no mount'
-	oracle_before=$(requests big)
 	(fails big ENOSPC >"$SITE/big.said" 2>&1; echo $? >"$SITE/big.status") &
 	half_there() {
 		[ "$(sent big)" -ge $((5 * mib)) ]
@@ -296,7 +294,7 @@ check 'B13 a FIFO in its place holds nobody up' spoiled_and_read fifo
 check 'B13 a device in its place is not opened' spoiled_and_read device
 check 'B13 a symbolic link in its place is not followed' spoiled_and_read link
 check_is 'B10 B11 what was in the way is kept' 3 \
-    "$(for name in truncated emptied extended; do quarantined "$(basename "$(object_of $name)")"; done | paste -sd+ | bc)"
+    "$(for name in truncated emptied extended; do quarantined "$(basename "$(object_of $name)")"; done | awk '{ n += $1 } END { print n }')"
 
 held_open() {
 	local status=0
