@@ -6,8 +6,8 @@
 #
 # strace finds the calls of a whole run; each is a point: a call's name, the file or directory, and
 # which one of its thread it is.  Then the same command runs again from the same beginning and is
-# killed as it enters that call.  By default VMI_KILL_POINTS (240) of the commands and
-# VMI_KILL_POINTS_WORKER (24) of the mount's worker are taken, evenly; with VMI_LONG all.
+# killed as it enters that call.  By default VMI_KILL_POINTS (160) of the commands and
+# VMI_KILL_POINTS_WORKER (16) of the mount's worker are taken, evenly; with VMI_LONG all.
 
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../lib/tap.sh"
@@ -21,7 +21,7 @@ strace -qq -o /dev/null -e trace=none true 2>/dev/null || skip_all 'strace may n
 
 calls=write,pwrite64,pwritev,fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,unlinkat
 calls+=,ftruncate,fallocate,mkdir,mkdirat,openat,openat2,fchmod,fchown
-n_points=${VMI_KILL_POINTS:-240}
+n_points=${VMI_KILL_POINTS:-160}
 
 # ---- the points of a command ---------------------------------------------------------------------
 
@@ -256,13 +256,13 @@ detach() {
 
 # One point: prints what is wrong afterwards; status 2 if it was not reached.
 kill_worker() {
-	local call=$1 nth=$2 path=$3
+	local call=$1 nth=$2 path=$3 left
 
 	tiny_load daemon
 	: >"$LOG"
 	mount_up || { echo 'no mount'; return 1; }
-	attach -qq -o /dev/null -P "$path" -e trace="$call" -e inject="$call:signal=KILL:when=$nth" ||
-	    true # -qq: it says nothing
+	attach -o /dev/null -P "$path" -e trace="$call" -e inject="$call:signal=KILL:when=$nth" ||
+	    echo 'strace does not attach'
 	live_a_day
 	wait_for 1 no_daemon_left
 	detach
@@ -277,12 +277,14 @@ kill_worker() {
 	is_as after.daemon || echo "it is not as after: $(<"$SITE/difference")"
 	ctl -q verify --deep --fix >/dev/null 2>&1
 	ctl verify --deep >"$SITE/verify" 2>&1 || echo "the second verify finds: $(<"$SITE/verify")"
-	[ -z "$(leftovers)" ] || echo "left over: $(leftovers)"
+	# A purge that was cut between row and file leaves a file that no row names any more.
+	left=$(leftovers | grep -v "^lost+found/1-$(basename "$(tiny_object one)")\$")
+	[ -z "$left" ] || echo "left over: $left"
 	return 0
 }
 
 run_worker_points() {
-	local worker_points=() n=${VMI_KILL_POINTS_WORKER:-24} i wrong status n_killed=0 n_missed=0
+	local worker_points=() n=${VMI_KILL_POINTS_WORKER:-16} i wrong status n_killed=0 n_missed=0
 
 	mount_up || { echo 'no mount'; return 1; }
 	attach -y -o "$SITE/trace" -e trace="$calls" || { echo 'strace does not attach'; return 1; }
