@@ -105,8 +105,11 @@ sink_flush(struct sink *s, struct err *err)
 	int rc = 0;
 
 	while (rc == 0 && done < s->used) {
+		long long start = io_monotonic_ms();
 		ssize_t n = write(s->fd, s->piece + done, s->used - done);
 
+		/* A pipe that was given by hand blocks here, not in poll(). */
+		s->waited_ms += io_monotonic_ms() - start;
 		if (n >= 0)
 			done += (size_t)n;
 		else if (errno == EAGAIN)
