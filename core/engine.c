@@ -43,8 +43,8 @@ clear_fd(int fd)
 	}
 }
 
-struct job_env
-engine_env(struct engine *e)
+static struct job_env
+job_environment(struct engine *e)
 {
 	return (struct job_env){
 		.conf = engine_conf(e), .catalogue = e->catalogue, .store = e->config.store,
@@ -147,7 +147,7 @@ answer_job(struct engine *e, struct job *job)
 static void
 run_job(struct engine *e, struct job *job)
 {
-	struct job_env env = engine_env(e);
+	struct job_env env = job_environment(e);
 	enum job_state before;
 	bool more;
 
@@ -202,7 +202,7 @@ next_job(struct engine *e)
 static void
 run_jobs(struct engine *e)
 {
-	struct job_env env = engine_env(e);
+	struct job_env env = job_environment(e);
 	struct job *job, *next;
 
 	for (job = e->jobs; job != NULL; job = next) {

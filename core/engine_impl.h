@@ -71,7 +71,6 @@ engine_conf(const struct engine *e)
 }
 
 /* engine.c */
-struct job_env engine_env(struct engine *e);
 struct job *engine_find_job(struct engine *e, const struct digest *d);
 void engine_rows_changed(struct engine *e);
 uint64_t engine_last_shown(struct engine *e);

@@ -32,9 +32,8 @@ struct notifier {
 	void *arg;
 	pthread_t thread;
 	pthread_mutex_t lock;		/* protects all below */
-	pthread_cond_t changed;		/* of the queue, or done */
+	pthread_cond_t changed;		/* the queue, or stop */
 	struct note *first, **last;
-	uint64_t n_queued, n_done;
 	bool stop;
 };
 
@@ -102,10 +101,6 @@ notifier_main(void *arg)
 		note_free(note);
 		/* Half of the memory of a large update was that of the old tree. */
 		malloc_trim(0);
-		pthread_mutex_lock(&n->lock);
-		n->n_done++;
-		pthread_cond_broadcast(&n->changed);
-		pthread_mutex_unlock(&n->lock);
 	}
 	return NULL;
 }
@@ -140,7 +135,6 @@ put(struct notifier *n, struct note *note)
 	pthread_mutex_lock(&n->lock);
 	*n->last = note;
 	n->last = &note->next;
-	n->n_queued++;
 	pthread_cond_broadcast(&n->changed);
 	pthread_mutex_unlock(&n->lock);
 }
@@ -163,18 +157,6 @@ notifier_activity(struct notifier *n, struct tree *t, const struct digest *d)
 	note->new = t;
 	note->digest = *d;
 	put(n, note);
-}
-
-void
-notifier_flush(struct notifier *n)
-{
-	uint64_t target;
-
-	pthread_mutex_lock(&n->lock);
-	target = n->n_queued;
-	while (n->n_done < target && !n->stop)
-		pthread_cond_wait(&n->changed, &n->lock);
-	pthread_mutex_unlock(&n->lock);
 }
 
 void

@@ -27,9 +27,6 @@ void notifier_swapped(struct notifier *n, struct tree *old, struct tree *new);
 /* The files that tell of a job for this object; takes the reference. */
 void notifier_activity(struct notifier *n, struct tree *t, const struct digest *d);
 
-/* Waits until everything queued so far was told. */
-void notifier_flush(struct notifier *n);
-
 /* Ends the thread; what is queued is dropped.  NULL is fine. */
 void notifier_free(struct notifier *n);
 
