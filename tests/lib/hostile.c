@@ -1,13 +1,16 @@
 /*
  * hostile.c - a web server on 127.0.0.1 that goes wrong as it is told.
  *
- * The first component of a path names the mode (hostile_modes.c), the last one the file in --root:
+ * The first component of a path names the mode (hostile_modes.c, hostile_ranges.c), the last one
+ * the file in --root:
  *
  *   http://127.0.0.1:PORT/stall:99/disk.img      99 percent of disk.img, then nothing
  *
  * Besides the modes there are
  *
- *   /stats             "connections N", then "PATH REQUESTS BYTES CONNECTIONS" for every path seen
+ *   /stats             "connections N", "open N M", "active N M" (now, and at most: connections,
+ *                      requests for files being answered), then "PATH REQUESTS BYTES CONNECTIONS"
+ *                      for every path seen
  *   /stats?PATH        that path's line alone
  *   /release           what waits now goes on; /release?always: what waits later, too
  *
@@ -20,12 +23,12 @@
 
 #include "hostile.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -38,6 +41,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <openssl/err.h>
@@ -53,6 +57,12 @@ struct listener {
 struct counted_path {
 	char *path;
 	int64_t requests, bytes, connections;
+	int64_t marks;
+};
+
+/* How many there are, and were at most. */
+struct gauge {
+	int64_t now, most;
 };
 
 struct conn {
@@ -74,23 +84,12 @@ static struct {
 
 	pthread_mutex_t lock;
 	int64_t connections;
+	struct gauge open, active;
 	struct counted_path paths[MAX_PATHS];
 	int n_paths;
 	int release_fd;			/* eventfd of all who wait now */
 	bool release_always;
 } server = { .lock = PTHREAD_MUTEX_INITIALIZER };
-
-static void __attribute__((noreturn, format(printf, 1, 2)))
-die(const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
-	va_end(ap);
-	fputc('\n', stderr);
-	exit(1);
-}
 
 /* ---- connections --------------------------------------------------------------------------- */
 
@@ -191,6 +190,40 @@ conn_wait_release(struct conn *c)
 	while (poll(p, 2, -1) < 0 && errno == EINTR)
 		;
 	return p[0].revents == 0 && p[1].revents != 0;
+}
+
+static void
+gauge_add(struct gauge *g, int n)
+{
+	pthread_mutex_lock(&server.lock);
+	g->now += n;
+	if (g->now > g->most)
+		g->most = g->now;
+	pthread_mutex_unlock(&server.lock);
+}
+
+int64_t
+conn_active(const struct conn *c)
+{
+	int64_t n;
+
+	(void)c;
+	pthread_mutex_lock(&server.lock);
+	n = server.active.now;
+	pthread_mutex_unlock(&server.lock);
+	return n;
+}
+
+int64_t
+conn_mark(struct conn *c)
+{
+	int64_t n = 0;
+
+	pthread_mutex_lock(&server.lock);
+	if (c->counted != NULL)
+		n = ++c->counted->marks;
+	pthread_mutex_unlock(&server.lock);
+	return n;
 }
 
 static void
@@ -321,9 +354,33 @@ find_path(const char *path)
 	return NULL;
 }
 
+enum { RANGE_TEXT_MAX = 48 };
+
+/* FIRST, or FIRST-LAST; -1: there was none. */
+static const char *
+range_text(const struct request *r, char out[RANGE_TEXT_MAX])
+{
+	int n = snprintf(out, RANGE_TEXT_MAX, "%lld", (long long)r->range_first);
+
+	if (r->range_last >= 0)
+		snprintf(out + n, (size_t)(RANGE_TEXT_MAX - n), "-%lld", (long long)r->range_last);
+	return out;
+}
+
+static long long
+now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (long long)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
 static void
 count(struct conn *c, struct request *r, bool new_connection)
 {
+	char range[RANGE_TEXT_MAX];
+
 	pthread_mutex_lock(&server.lock);
 	c->counted = find_path(r->path);
 	if (c->counted == NULL && server.n_paths < MAX_PATHS) {
@@ -336,11 +393,11 @@ count(struct conn *c, struct request *r, bool new_connection)
 	}
 	if (server.log != NULL) {
 		fprintf(server.log,
-			"%s %s tls=%d connection=%lld host=%s range=%lld if-range=%s "
+			"%s %s tls=%d connection=%lld host=%s range=%s if-range=%s at=%lld "
 			"authorization=%s\n",
 			r->method, r->path, c->tls != NULL, (long long)c->number, r->host,
-			(long long)r->range_first, r->if_range[0] ? r->if_range : "-",
-			r->authorization[0] ? r->authorization : "-");
+			range_text(r, range), r->if_range[0] ? r->if_range : "-",
+			now_ms(), r->authorization[0] ? r->authorization : "-");
 		fflush(server.log);
 	}
 	pthread_mutex_unlock(&server.lock);
@@ -358,7 +415,10 @@ serve_stats(struct conn *c, const struct request *r)
 		return false;
 	pthread_mutex_lock(&server.lock);
 	if (r->query[0] == '\0')
-		fprintf(out, "connections %lld\n", (long long)server.connections);
+		fprintf(out, "connections %lld\nopen %lld %lld\nactive %lld %lld\n",
+			(long long)server.connections, (long long)server.open.now,
+			(long long)server.open.most, (long long)server.active.now,
+			(long long)server.active.most);
 	for (int i = 0; i < server.n_paths; i++) {
 		const struct counted_path *p = &server.paths[i];
 
@@ -418,6 +478,8 @@ serve_data(struct conn *c, struct request *r)
 static bool
 serve_request(struct conn *c, struct request *r, bool new_connection)
 {
+	bool good;
+
 	if (strcmp(r->mode, "stats") == 0) {
 		c->counted = NULL;
 		return serve_stats(c, r);
@@ -427,7 +489,10 @@ serve_request(struct conn *c, struct request *r, bool new_connection)
 		return conn_printf(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
 	}
 	count(c, r, new_connection);
-	return serve_data(c, r);
+	gauge_add(&server.active, 1);
+	good = serve_data(c, r);
+	gauge_add(&server.active, -1);
+	return good;
 }
 
 static void *
@@ -453,82 +518,22 @@ serve_connection(void *arg)
 	SSL_free(c->tls);
 	shutdown(c->fd, SHUT_RDWR);
 	close(c->fd);
+	gauge_add(&server.open, -1);
 	free(c);
 	free(r);
 	return NULL;
 }
 
-/* ---- ports --------------------------------------------------------------------------------- */
-
-/* backlog < 0: does not listen. */
-static int
-open_port(int backlog, int *port)
-{
-	struct sockaddr_in sin = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-				   .sin_port = htons((uint16_t)*port) };
-	socklen_t len = sizeof(sin);
-	int one = 1;
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (fd < 0 || bind(fd, (struct sockaddr *)&sin, sizeof(sin)) != 0 ||
-	    (backlog >= 0 && listen(fd, backlog) != 0) ||
-	    getsockname(fd, (struct sockaddr *)&sin, &len) != 0)
-		die("hostile: no port: %s", strerrordesc_np(errno));
-	*port = ntohs(sin.sin_port);
-	return fd;
-}
-
-/* One connection fills a queue of length 0; the second finds it full and is only begun. */
-static void
-open_full_port(int *port)
-{
-	struct sockaddr_in sin = { .sin_family = AF_INET,
-				   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-
-	open_port(0, port);
-	sin.sin_port = htons((uint16_t)*port);
-	for (int i = 0; i < 2; i++) {
-		int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-		if (fd < 0 || (connect(fd, (struct sockaddr *)&sin, sizeof(sin)) != 0 &&
-			       errno != EINPROGRESS))
-			die("hostile: cannot fill a queue: %s", strerrordesc_np(errno));
-	}
-}
+/* ---- listening ----------------------------------------------------------------------------- */
 
 static void
 add_listener(const char *name, int port, SSL_CTX *tls)
 {
 	if (server.n_listeners == MAX_PORTS)
-		die("hostile: too many ports");
-	server.listeners[server.n_listeners].fd = open_port(128, &port);
+		hostile_die("too many ports");
+	server.listeners[server.n_listeners].fd = port_open(128, &port);
 	server.listeners[server.n_listeners++].tls = tls;
 	printf("%s %d\n", name, port);
-}
-
-/* CERT:KEY[:old|:demand]: old speaks TLS 1.0 and 1.1 only, demand wants a client certificate. */
-static SSL_CTX *
-make_tls(const char *spec)
-{
-	char cert[1024] = "", key[1024] = "", how[16] = "";
-	SSL_CTX *tls = SSL_CTX_new(TLS_server_method());
-
-	if (tls == NULL || sscanf(spec, "%1023[^:]:%1023[^:]:%15s", cert, key, how) < 2)
-		die("hostile: --tls wants CERT:KEY");
-	if (strcmp(how, "old") == 0) {
-		SSL_CTX_set_security_level(tls, 0);
-		SSL_CTX_set_min_proto_version(tls, TLS1_VERSION);
-		SSL_CTX_set_max_proto_version(tls, TLS1_1_VERSION);
-	}
-	if (strcmp(how, "demand") == 0)
-		SSL_CTX_set_verify(tls, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
-	if (SSL_CTX_use_certificate_chain_file(tls, cert) != 1 ||
-	    SSL_CTX_use_PrivateKey_file(tls, key, SSL_FILETYPE_PEM) != 1) {
-		ERR_print_errors_fp(stderr);
-		die("hostile: cannot use %s and %s", cert, key);
-	}
-	return tls;
 }
 
 static void
@@ -537,9 +542,10 @@ accept_one(const struct listener *l)
 	struct conn *c = calloc(1, sizeof(*c));
 	pthread_attr_t attr;
 	pthread_t thread;
+	int one = 1;
 
 	if (c == NULL)
-		die("hostile: no memory");
+		hostile_die("no memory");
 	c->cut_after = -1;
 	c->fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC);
 	if (c->fd < 0) {
@@ -550,13 +556,15 @@ accept_one(const struct listener *l)
 		c->tls = SSL_new(l->tls);
 		SSL_set_fd(c->tls, c->fd);
 	}
+	setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	pthread_mutex_lock(&server.lock);
 	c->number = ++server.connections;
 	pthread_mutex_unlock(&server.lock);
+	gauge_add(&server.open, 1);
 	pthread_attr_init(&attr);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	if (pthread_create(&thread, &attr, serve_connection, c) != 0)
-		die("hostile: no thread");
+		hostile_die("no thread");
 	pthread_attr_destroy(&attr);
 }
 
@@ -569,7 +577,7 @@ accept_loop(void)
 		p[i] = (struct pollfd){ server.listeners[i].fd, POLLIN, 0 };
 	for (;;) {
 		if (poll(p, (nfds_t)server.n_listeners, -1) < 0 && errno != EINTR)
-			die("hostile: poll: %s", strerrordesc_np(errno));
+			hostile_die("poll: %s", strerrordesc_np(errno));
 		for (int i = 0; i < server.n_listeners; i++)
 			if (p[i].revents != 0)
 				accept_one(&server.listeners[i]);
@@ -604,9 +612,9 @@ main(int argc, char **argv)
 		else if (o == 'r')
 			server.root = optarg;
 		else if (o == 'l' && (server.log = fopen(optarg, "ae")) == NULL)
-			die("hostile: cannot write %s", optarg);
+			hostile_die("cannot write %s", optarg);
 		else if (o == 't' && n_tls < MAX_PORTS - 1)
-			tls[n_tls++] = make_tls(optarg);
+			tls[n_tls++] = port_tls(optarg);
 		else if (o == 'p')
 			port = (int)strtol(optarg, NULL, 10);
 		else if (o != 'l')
@@ -618,9 +626,9 @@ main(int argc, char **argv)
 	add_listener("http", port, NULL);
 	for (int i = 0; i < n_tls; i++)
 		add_listener("https", 0, tls[i]);
-	open_port(-1, &refused);
-	open_port(128, &silent);
-	open_full_port(&full);
+	port_open(-1, &refused);
+	port_open(128, &silent);
+	port_open_full(&full);
 	printf("refused %d\nsilent %d\nfull %d\nready\n", refused, silent, full);
 	fflush(stdout);
 	accept_loop();
