@@ -36,7 +36,8 @@ struct fetch {
 	uint32_t child;
 	int sock;
 	enum fetch_state state;
-	int64_t offset;			/* asked for */
+	int64_t offset, length;		/* asked for */
+	int64_t expected_size;
 };
 
 /* ---- requests -------------------------------------------------------------------------- */
@@ -68,8 +69,38 @@ send_request(struct fetch *f, const struct fetch_request *req, int pipe_wr, stru
 	if (rc != 0)
 		return err_set(err, -rc, "cannot ask the fetcher: %s", strerrordesc_np(-rc));
 	f->offset = req->offset;
+	f->length = req->length;
+	f->expected_size = req->expected_size;
 	f->state = FETCH_ASKED;
 	return 0;
+}
+
+/* A socket and, at its other end, *theirs, whoever is started there. */
+static int
+new_fetch(struct fetch **out, int *theirs, struct err *err)
+{
+	struct fetch *f;
+	int socks[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, socks) != 0)
+		return err_set(err, errno, "no socket for a fetcher: %s",
+			       strerrordesc_np(errno));
+	f = xcalloc(1, sizeof(*f));
+	f->sock = socks[0];
+	f->state = FETCH_DONE;
+	*theirs = socks[1];
+	*out = f;
+	return 0;
+}
+
+static int
+run_fetcher(struct fetch *f, struct starter *starter, int theirs, struct err *err)
+{
+	int rc = starter_run(starter, STARTER_FETCHER, 0, &theirs, 1, &f->child, err);
+
+	if (rc == 0)
+		f->starter = starter;
+	return rc;
 }
 
 int
@@ -78,28 +109,31 @@ fetch_start(struct fetch **out, struct starter *starter, const struct fetch_requ
 {
 	CLEANUP_FD int pipe_fd = pipe_wr;
 	CLEANUP_FD int theirs = -1;
-	struct fetch *f = xcalloc(1, sizeof(*f));
-	int socks[2];
-	int rc;
+	struct fetch *f = NULL;
+	int rc = new_fetch(&f, &theirs, err);
 
-	*out = NULL;
-	f->sock = -1;
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, socks) != 0) {
-		rc = err_set(err, errno, "no socket for a fetcher: %s", strerrordesc_np(errno));
-		goto out;
-	}
-	f->sock = socks[0];
-	theirs = socks[1];
-	rc = send_request(f, req, pipe_fd, err);
 	if (rc == 0)
-		rc = starter_run(starter, STARTER_FETCHER, 0, &theirs, 1, &f->child, err);
+		rc = send_request(f, req, pipe_fd, err);
+	if (rc == 0)
+		rc = run_fetcher(f, starter, theirs, err);
+	*out = rc == 0 ? f : NULL;
 	if (rc != 0)
-		goto out;
-	f->starter = starter;
-	*out = f;
-	f = NULL;
-out:
-	fetch_free(f);
+		fetch_free(f);
+	return rc;
+}
+
+int
+fetch_prepare(struct fetch **out, struct starter *starter, struct err *err)
+{
+	CLEANUP_FD int theirs = -1;
+	struct fetch *f = NULL;
+	int rc = new_fetch(&f, &theirs, err);
+
+	if (rc == 0)
+		rc = run_fetcher(f, starter, theirs, err);
+	*out = rc == 0 ? f : NULL;
+	if (rc != 0)
+		fetch_free(f);
 	return rc;
 }
 
@@ -148,14 +182,20 @@ is_text(const char *text, size_t size)
 static bool
 begin_is_sane(const struct fetch *f, const struct fetch_answer *a)
 {
-	return f->state == FETCH_ASKED && (a->offset == 0 || a->offset == f->offset) &&
-	       a->total >= -1;
+	if (f->state != FETCH_ASKED || a->total < -1)
+		return false;
+	if (f->length > 0)
+		return a->offset == f->offset &&
+		       (f->expected_size < 0 || a->total == f->expected_size);
+	return a->offset == 0 || a->offset == f->offset;
 }
 
 static bool
 end_is_sane(const struct fetch *f, const struct fetch_answer *a)
 {
 	if (f->state != FETCH_ASKED && f->state != FETCH_RUNNING)
+		return false;
+	if (f->length > 0 && a->bytes > f->length && a->rc == 0)
 		return false;
 	/* A transfer that went well has begun before. */
 	if (a->rc == 0)
@@ -306,7 +346,7 @@ fetch_to_buf(struct starter *starter, const struct fetch_request *req, struct bu
 	int fds[2];
 	int rc;
 
-	whole.offset = 0;
+	whole.offset = whole.length = 0;
 	whole.etag[0] = '\0';
 	if (whole.total_timeout == 0 || whole.total_timeout > LIMIT_LIST_SECONDS)
 		whole.total_timeout = LIMIT_LIST_SECONDS;

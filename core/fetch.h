@@ -36,6 +36,13 @@ enum {
 struct fetch_request {
 	uint32_t magic;
 	int64_t offset;			/* first byte wanted; > 0 sends Range and If-Range: etag */
+	/*
+	 * > 0: so many bytes from offset and no more.  Range: bytes=a-b is sent, without If-Range; only
+	 * a 206 whose Content-Range begins at offset, ends at or before the last byte asked for and
+	 * agrees with expected_size is accepted (a 200 or anything else: CODE_RANGE).  A shorter answer
+	 * ends well, END says how much came.  Counts for http, https and file.
+	 */
+	int64_t length;
 	int64_t max_bytes;		/* of the whole file; one byte more is CODE_TOO_MUCH */
 	int64_t expected_size;		/* signed: another one announced is CODE_SIZE; -1 none */
 	/* Seconds; stall and total 0: none. */
@@ -77,6 +84,9 @@ void fetch_request_init(struct fetch_request *req, const struct conf *conf);
 /* Starts a fetcher and sends it a first request.  Takes pipe_wr in every case. */
 int fetch_start(struct fetch **out, struct starter *starter, const struct fetch_request *req,
 		int pipe_wr, struct err *err);
+
+/* Starts a fetcher that waits for its first request, which fetch_again() sends. */
+int fetch_prepare(struct fetch **out, struct starter *starter, struct err *err);
 
 /*
  * The next request on the warm connection, after FETCH_END.  Takes pipe_wr in every case.  tls_ca,

@@ -127,6 +127,7 @@ check_request(const struct fetch_request *r, struct err *err)
 		    is_terminated(r->proxy, sizeof(r->proxy)) &&
 		    is_terminated(r->file_prefix, sizeof(r->file_prefix)) &&
 		    r->offset >= 0 && r->max_bytes >= 0 && r->offset <= r->max_bytes &&
+		    r->length >= 0 && r->length <= INT64_MAX - r->offset &&
 		    r->expected_size >= -1 && r->limit_rate >= 0 &&
 		    is_span(r->connect_timeout) && is_span(r->stall_timeout) &&
 		    is_span(r->total_timeout);

@@ -28,6 +28,7 @@ static const struct by_hand_option {
 	const char *argument, *help;
 } by_hand_options[] = {
 	{ "offset", OPT_NUMBER, FIELD(offset), "N", "ask for the bytes from N on" },
+	{ "length", OPT_NUMBER, FIELD(length), "N", "ask for so many bytes and no more" },
 	{ "etag", OPT_TEXT, FIELD(etag), "\"V\"", "validator of the bytes before the offset" },
 	{ "max-bytes", OPT_NUMBER, FIELD(max_bytes), "N", "refuse a file of more than N bytes" },
 	{ "expect-size", OPT_NUMBER, FIELD(expected_size), "N", "refuse a file of any other size" },

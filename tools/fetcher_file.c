@@ -139,7 +139,8 @@ judge_file(const struct fetch_request *req, int64_t size, struct err *err)
 		return err_refuse(err, CODE_TOO_MUCH,
 				  "the file has %lld bytes, at most %lld are accepted",
 				  (long long)size, (long long)req->max_bytes);
-	if (req->offset > size)
+	/* As a server's 416: a range holds at least one byte. */
+	if (req->offset > size || (req->length > 0 && req->offset == size))
 		return err_refuse(err, CODE_RANGE, "the file has %lld bytes, none from %lld on",
 				  (long long)size, (long long)req->offset);
 	return 0;
@@ -190,7 +191,11 @@ file_fetch(struct transfer *t, struct err *err)
 		 (unsigned long long)st.st_size, (unsigned long long)st.st_mtim.tv_sec,
 		 (unsigned long)st.st_mtim.tv_nsec);
 	body.total = body.end = st.st_size;
-	if (t->req->etag[0] == '\0' || strcmp(t->req->etag, etag) == 0)
+	if (t->req->length > 0) {
+		body.first = t->req->offset;
+		if (t->req->length < st.st_size - body.first)
+			body.end = body.first + t->req->length;
+	} else if (t->req->etag[0] == '\0' || strcmp(t->req->etag, etag) == 0)
 		body.first = t->req->offset;
 	t->begin(t->arg, &body, etag);
 	rc = pump(t, fd, &body, err);

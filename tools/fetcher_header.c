@@ -14,8 +14,13 @@
  *   from offset    206, Content-Range first == offset  offset
  *   from offset    200 (no ranges, or file changed)    0: whoever asked starts again
  *
- * Everything else is refused.  A 206 may end before the file does: its Content-Range proves which
- * bytes it brings, and the rest is asked for again.
+ *   a range        206, Content-Range within it,       offset
+ *                  first == offset
+ *
+ * Everything else is refused.  A 206 may end before the file, or the range, does: its Content-Range
+ * proves which bytes it brings, and the rest is asked for again.  Who asked for a range (a length)
+ * has a digest for just these bytes and no use for others: there a 200 is refused too, and so is a
+ * range of a file whose size is signed and not told.
  */
 #include "config.h"
 
@@ -294,13 +299,18 @@ judge_range(const struct header *h, const struct fetch_request *req, struct head
 {
 	int64_t len = h->range_last - h->range_first + 1;
 
-	if (req->offset == 0)
+	if (req->offset == 0 && req->length == 0)
 		return err_refuse(err, CODE_RANGE, "a part was sent, all was asked for");
 	if (!h->has_range)
 		return err_refuse(err, CODE_RANGE, "status 206 without Content-Range");
 	if (h->range_first != req->offset)
 		return err_refuse(err, CODE_RANGE, "asked for bytes from %lld, got bytes from %lld",
 				  (long long)req->offset, (long long)h->range_first);
+	if (req->length > 0 && len > req->length)
+		return err_refuse(err, CODE_RANGE, "asked for %lld bytes, a range of %lld came",
+				  (long long)req->length, (long long)len);
+	if (req->length > 0 && req->expected_size >= 0 && h->range_total < 0)
+		return err_refuse(err, CODE_RANGE, "a range of a file of unknown size");
 	if (!h->chunked && h->content_length >= 0 && h->content_length != len)
 		return err_refuse(err, CODE_RANGE, "Content-Length and Content-Range disagree");
 	/* If-Range forbids a 206 of another file; who sends one has not understood it. */
@@ -342,6 +352,9 @@ header_judge(const struct header *h, const struct fetch_request *req, struct hea
 				(long long)req->offset);
 	else if (h->status != 200)
 		rc = err_refuse(err, CODE_DOWNLOAD, "HTTP status %d", h->status);
+	else if (req->length > 0)
+		rc = err_refuse(err, CODE_RANGE,
+				"no range but the whole file was sent: a server without ranges");
 	if (rc == 0)
 		rc = judge_size(req, body, err);
 	return rc;

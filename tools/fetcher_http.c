@@ -236,9 +236,14 @@ on_header(char *line, size_t size, size_t n, void *arg)
 	return len;
 }
 
+/* Where the body has to end at the latest. */
 static int64_t
-body_limit(const struct fetch_request *req)
+body_limit(const struct hop *hop)
 {
+	const struct fetch_request *req = hop->t->req;
+
+	if (req->length > 0)
+		return hop->body.end;
 	return req->expected_size >= 0 && req->expected_size < req->max_bytes ? req->expected_size
 									      : req->max_bytes;
 }
@@ -253,7 +258,7 @@ on_body(char *data, size_t size, size_t n, void *arg)
 	struct hop *hop = arg;
 	struct transfer *t = hop->t;
 	size_t len = size * n;
-	int64_t limit = body_limit(t->req);
+	int64_t limit = body_limit(hop);
 	int64_t room = limit - hop->body.first - t->sink->bytes;
 	bool too_much = (int64_t)len > room;
 	size_t take = too_much ? (size_t)room + 1 : len;
@@ -263,7 +268,9 @@ on_body(char *data, size_t size, size_t n, void *arg)
 	if (hop->rc == 0 && too_much)
 		hop->rc = sink_flush(t->sink, hop->err);
 	patience_forgive(&hop->patience, sink_waited(t->sink));
-	if (hop->rc == 0 && too_much)
+	if (hop->rc == 0 && too_much && t->req->length > 0)
+		hop->rc = err_refuse(hop->err, CODE_RANGE, "more bytes than the Content-Range says");
+	else if (hop->rc == 0 && too_much)
 		hop->rc = err_refuse(hop->err, CODE_TOO_MUCH, "more than the %lld bytes allowed",
 				     (long long)limit);
 	return hop->rc == 0 ? len : 0;
@@ -372,6 +379,26 @@ add_header(struct options *o, struct curl_slist *list, const char *line)
 	return longer != NULL ? longer : list;
 }
 
+/* With a length: these bytes, whatever else has changed.  Without: the rest. */
+static void
+set_range(struct options *o, const struct fetch_request *req, struct curl_slist **lines)
+{
+	char range[48], if_range[FETCH_ETAG_MAX + 16];
+
+	if (req->length > 0) {
+		snprintf(range, sizeof(range), "%lld-%lld", (long long)req->offset,
+			 (long long)(req->offset + req->length - 1));
+		opt_text(o, CURLOPT_RANGE, range);
+	} else if (req->offset > 0) {
+		snprintf(range, sizeof(range), "%lld-", (long long)req->offset);
+		opt_text(o, CURLOPT_RANGE, range);
+		if (req->etag[0] != '\0') {
+			snprintf(if_range, sizeof(if_range), "If-Range: %s", req->etag);
+			*lines = add_header(o, *lines, if_range);
+		}
+	}
+}
+
 /*
  * Range and If-Range ask: the rest if it is still the same file, otherwise all of it.  "identity"
  * because without Accept-Encoding a server may choose any.  *lines must live as long as the hop.
@@ -380,18 +407,10 @@ static void
 set_request(struct options *o, const struct hop *hop, struct curl_slist **lines)
 {
 	const struct fetch_request *req = hop->t->req;
-	char range[32], if_range[FETCH_ETAG_MAX + 16];
 
 	opt_text(o, CURLOPT_URL, hop->target->url);
 	*lines = add_header(o, *lines, "Accept-Encoding: identity");
-	if (req->offset > 0) {
-		snprintf(range, sizeof(range), "%lld-", (long long)req->offset);
-		opt_text(o, CURLOPT_RANGE, range);
-		if (req->etag[0] != '\0') {
-			snprintf(if_range, sizeof(if_range), "If-Range: %s", req->etag);
-			*lines = add_header(o, *lines, if_range);
-		}
-	}
+	set_range(o, req, lines);
 	opt_ptr(o, CURLOPT_HTTPHEADER, *lines);
 	if (hop->with_secret) {
 		opt_long(o, CURLOPT_HTTPAUTH, (long)CURLAUTH_BASIC);
@@ -512,6 +531,8 @@ body_is_whole(struct hop *hop)
 		err_refuse(hop->err, CODE_SLOW, "no answer");
 		return -ECONNRESET;
 	}
+	if (req->length > 0)
+		size = hop->body.end;
 	if (size >= 0 && at < size) {
 		err_refuse(hop->err, CODE_SLOW, "the body ended after %lld of %lld bytes",
 			   (long long)at, (long long)size);

@@ -338,6 +338,37 @@ ok "T26 a 200 to a range request starts again at byte 0" same
 ok "T26 and says so before the body" says "^begin: first byte 0"
 get wrongrange --offset 1000 --etag '"v1"'
 ok "T27 a range of other bytes is refused" refused_empty 45 4
+part_same() { [ "$status" = 0 ] && tail -c +$(($1 + 1)) "$tmp/root/image" | head -c "$2" | cmp -s - "$tmp/out"; }
+get ok --offset 1000 --length 5000
+ok "a part is what was asked for" part_same 1000 5000
+get ok --offset 0 --length 1
+ok "a part may be the first byte" part_same 0 1
+get ok --offset $((size - 10)) --length 100
+ok "T28 of a part that goes over the end of the file what is there comes" part_same $((size - 10)) 10
+get shortrange --offset 1000 --length 5000
+ok "T28 a shorter part is accepted for what it proves" part_same 1000 2500
+get norange --offset 1000 --length 5000
+ok "T26 a 200 to a request for a part is refused" refused_empty 45 4
+get wrongrange --offset 1000 --length 5000
+ok "T27 a part of other bytes is refused" refused_empty 45 4
+get norangehead --offset 1000 --length 5000
+ok "T27 a part that does not say which is refused" refused_empty 45 4
+get multipart --offset 1000 --length 5000
+ok "T27 several parts in one body are refused" refused_empty 45 4
+get nototal --offset 1000 --length 5000
+ok "T27 a part of a file that does not tell its size is refused" refused_empty 45 4
+get othertotal --offset 1000 --length 5000
+ok "T11 a part of a file of another size is refused" refused_empty 41 4
+get rangeless --offset 1000 --length 5000
+ok "T28 a part whose lengths disagree is refused" refused_empty 45 4
+get rangemore --offset 1000 --length 5000
+ok "T13 a part whose body is longer is refused" refused_empty 45 4
+get rangegzip --offset 1000 --length 5000
+ok "T30 a part with an unasked Content-Encoding is never decoded" part_same 1000 5000
+fetch "file://$tmp/root/image" --expect-size "$size" --offset 1000 --length 5000
+ok "file: a part is what was asked for" part_same 1000 5000
+fetch "file://$tmp/root/image" --expect-size "$size" --offset "$size" --length 1
+ok "file: no part begins at the end" refused_empty 45 4
 get ok --offset 1000 --etag '"old"'
 ok "T29 a file that has changed starts again at byte 0" same
 get badifrange --offset 1000 --etag '"v1"'

@@ -191,6 +191,25 @@ end_well_without_begin(int sock)
 }
 
 static void
+begin_at(int sock, int64_t offset, int64_t total)
+{
+	struct fetch_answer a = { .magic = FETCH_ANSWER_MAGIC, .kind = FETCH_BEGIN,
+				  .offset = offset, .total = total };
+
+	io_send_fds(sock, &a, sizeof(a), NULL, 0);
+}
+
+static void
+begin_elsewhere_at(int sock, int64_t offset, int64_t total)
+{
+	struct fetch_request req;
+
+	take_request(sock, &req);
+	begin_at(sock, offset, total);
+	pause();
+}
+
+static void
 begin_elsewhere(int sock)
 {
 	struct fetch_request req;
@@ -238,6 +257,35 @@ end_with_a_strange_code(int sock)
 
 	take_request(sock, &req);
 	answer(sock, FETCH_END, 0, -EIO, 4711, "x");
+	pause();
+}
+
+static void
+begin_with_the_whole(int sock)
+{
+	begin_elsewhere_at(sock, 0, 100);
+}
+
+static void
+begin_with_another_size(int sock)
+{
+	begin_elsewhere_at(sock, 10, 101);
+}
+
+static void
+begin_with_no_size(int sock)
+{
+	begin_elsewhere_at(sock, 10, -1);
+}
+
+static void
+send_more_than_the_part(int sock)
+{
+	struct fetch_request req;
+
+	take_request(sock, &req);
+	begin_at(sock, 10, 100);
+	answer(sock, FETCH_END, 21, 0, 0, "");
 	pause();
 }
 
@@ -483,6 +531,48 @@ no_secret_in_errors(void **state)
 	assert_null(strstr(err.text, "joe"));
 }
 
+/* The result of the first answer that is none, to a request for bytes 10..29 of 100. */
+static int
+take_part(void (*what)(int))
+{
+	struct fetch_request req;
+	struct fetch_answer a;
+	struct err err = { 0 };
+	struct fetch *f;
+	int fds[2], n = 1;
+
+	fetch_request_init(&req, NULL);
+	req.offset = 10;
+	req.length = 20;
+	req.expected_size = 100;
+	script = what;
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	assert_int_equal(fetch_start(&f, (struct starter *)&script, &req, fds[1], &err), 0);
+	while (n > 0) {
+		struct pollfd p = { fetch_fd(f), POLLIN, 0 };
+
+		assert_int_equal(poll(&p, 1, 10000), 1);
+		n = fetch_take(f, &a, &err);
+	}
+	fetch_free(f);
+	close(fds[0]);
+	return n;
+}
+
+static void
+part_nonsense(void **state)
+{
+	static void (*const scripts[])(int) = {
+		begin_with_the_whole, begin_with_another_size, begin_with_no_size,
+		send_more_than_the_part,
+	};
+
+	for (size_t i = 0; i < sizeof(scripts) / sizeof(scripts[0]); i++) {
+		assert_int_equal(take_part(scripts[i]), -EIO);
+		no_child_left(state);
+	}
+}
+
 int
 main(void)
 {
@@ -494,6 +584,7 @@ main(void)
 		{ "T03 a fetcher that never answers is ended at the deadline", deadline, NULL, no_child_left, NULL },
 		{ "T13 more than the allowed bytes are refused on our side too", too_much, NULL, no_child_left, NULL },
 		{ "answers that make no sense are refused", nonsense, NULL, no_child_left, NULL },
+		{ "a part is taken from a fetcher only if it is the one asked for", part_nonsense, NULL, no_child_left, NULL },
 		{ "a second request goes to the same fetcher, after the first has ended", second_request, NULL, no_child_left, NULL },
 		{ "user and password are taken out of a URL and decoded", urls, NULL, NULL, NULL },
 		{ "URLs of other schemes, with control bytes or too long are refused", bad_urls, NULL, NULL, NULL },

@@ -257,6 +257,132 @@ warm_connection(void **state)
 }
 
 static void
+read_part(int fd, size_t from, size_t len)
+{
+	CLEANUP_BUF struct buf got = BUF_INIT;
+
+	assert_int_equal(io_read_to_end(fd, IMAGE_BYTES, &got), 0);
+	close(fd);
+	assert_int_equal(got.len, len);
+	assert_memory_equal(got.data, image + from, got.len);
+}
+
+static void
+parts_over_one_connection(void **state)
+{
+	static const int64_t parts[][2] = {
+		{ 0, 100 }, { 262144, 262144 }, { 1000000, 1 }, { IMAGE_BYTES - 7, 7 },
+	};
+	struct fetch *f = NULL;
+	struct fetch_request req;
+	struct fetch_answer a;
+
+	(void)state;
+	need_programs();
+	request_of(&req, "ok:parts");
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		int fd;
+
+		req.offset = parts[i][0];
+		req.length = parts[i][1];
+		fd = ask(&f, &req);
+		a = wait_answer(f);
+		assert_int_equal(a.kind, FETCH_BEGIN);
+		assert_int_equal(a.offset, req.offset);
+		assert_int_equal(a.total, IMAGE_BYTES);
+		read_part(fd, (size_t)req.offset, (size_t)req.length);
+		a = wait_answer(f);
+		assert_int_equal(a.rc, 0);
+		assert_int_equal(a.bytes, req.length);
+	}
+	fetch_free(f);
+	assert_child_ends_well();
+	assert_int_equal(connections_of("/ok:parts/image"), 1);
+}
+
+/* END alone, and the pipe ends empty. */
+static void
+part_refused(const char *mode, enum code code)
+{
+	struct fetch *f = NULL;
+	struct fetch_request req;
+	struct fetch_answer a;
+	int fd;
+
+	request_of(&req, mode);
+	req.offset = 1000;
+	req.length = 5000;
+	fd = ask(&f, &req);
+	a = wait_answer(f);
+	assert_int_equal(a.kind, FETCH_END);
+	assert_int_equal(a.code, code);
+	assert_int_equal(a.bytes, 0);
+	read_part(fd, 0, 0);
+	fetch_free(f);
+	assert_child_ends_well();
+}
+
+static void
+whole_instead_of_part(void **state)
+{
+	(void)state;
+	need_programs();
+	part_refused("norange", CODE_RANGE);
+	part_refused("wrongrange", CODE_RANGE);
+	part_refused("nototal", CODE_RANGE);
+	part_refused("othertotal", CODE_SIZE);
+}
+
+static void
+part_in_part(void **state)
+{
+	struct fetch *f = NULL;
+	struct fetch_request req;
+	struct fetch_answer a;
+	int fd;
+
+	(void)state;
+	need_programs();
+	request_of(&req, "shortrange");
+	req.offset = 1000;
+	req.length = 5000;
+	fd = ask(&f, &req);
+	wait_answer(f);
+	read_part(fd, 1000, 2500);
+	a = wait_answer(f);
+	assert_int_equal(a.rc, 0);
+	assert_int_equal(a.bytes, 2500);
+	fetch_free(f);
+	assert_child_ends_well();
+}
+
+static void
+part_cut_short(void **state)
+{
+	CLEANUP_BUF struct buf got = BUF_INIT;
+	struct fetch *f = NULL;
+	struct fetch_request req;
+	struct fetch_answer a;
+	int fd;
+
+	(void)state;
+	need_programs();
+	request_of(&req, "rangeendless");
+	req.offset = 1000;
+	req.length = 5000;
+	fd = ask(&f, &req);
+	wait_answer(f);
+	assert_int_equal(io_read_to_end(fd, IMAGE_BYTES, &got), 0);
+	close(fd);
+	a = wait_answer(f);
+	assert_int_equal(a.code, CODE_RANGE);
+	assert_in_range(got.len, 5000, 5001);
+	assert_memory_equal(got.data, image + 1000, 5000);
+	fetch_free(f);
+	assert_child_ends_well();
+}
+
+static void
 refusal_then_success(void **state)
 {
 	struct fetch *f = NULL;
@@ -433,6 +559,10 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		{ "BEGIN comes before the body, END after it", answers_in_order, NULL, NULL, NULL },
 		{ "a second request uses the warm connection", warm_connection, NULL, NULL, NULL },
+		{ "parts of a file come over one connection", parts_over_one_connection, NULL, NULL, NULL },
+		{ "T26 T27 of what is not the part that was asked for no byte is passed on", whole_instead_of_part, NULL, NULL, NULL },
+		{ "T28 a shorter part ends well, and END says how much came", part_in_part, NULL, NULL, NULL },
+		{ "a body that goes on after its part is refused", part_cut_short, NULL, NULL, NULL },
 		{ "T24 after an HTTP error the next request is served", refusal_then_success, NULL, NULL, NULL },
 		{ "T08 a cut body is counted to the byte", cut_in_the_middle, NULL, NULL, NULL },
 		{ "a reader that closes the pipe ends a stalled transfer", reader_gone, NULL, NULL, NULL },

@@ -196,6 +196,79 @@ range_ignored(void **state)
 	assert_int_equal(body.first, 0);
 }
 
+/* Bytes 10..49 of a file of 100. */
+static enum code
+judge_part(const char *const *lines, struct header_body *body)
+{
+	struct fetch_request req = { .offset = 10, .length = 40, .max_bytes = 100,
+				     .expected_size = 100 };
+	struct header h;
+	struct err err = { 0 };
+	enum code code = feed(&h, lines);
+
+	if (code != CODE_NONE)
+		return code;
+	return header_judge(&h, &req, body, &err) == 0 ? CODE_NONE : err.code;
+}
+
+#define PART(body, ...) judge_part((const char *const[]){ __VA_ARGS__, NULL }, body)
+#define H206 "HTTP/1.1 206 Part\r\n"
+#define RANGE(text) "Content-Range: bytes " text "\r\n", "\r\n"
+
+static void
+part_as_asked(void **state)
+{
+	struct header_body body;
+
+	(void)state;
+	assert_int_equal(PART(&body, H206, RANGE("10-49/100")), CODE_NONE);
+	assert_int_equal(body.first, 10);
+	assert_int_equal(body.end, 50);
+	assert_int_equal(body.total, 100);
+	assert_int_equal(PART(&body, H206, RANGE("10-10/100")), CODE_NONE);
+	assert_int_equal(body.end, 11);
+	/* No If-Range was sent: the digest tells whether these are the bytes. */
+	assert_int_equal(PART(&body, H206, "ETag: W/\"x\"\r\n", RANGE("10-49/100")), CODE_NONE);
+}
+
+static void
+part_refused(void **state)
+{
+	struct header_body body;
+
+	(void)state;
+	assert_int_equal(PART(&body, "HTTP/1.1 200 OK\r\n", "Content-Length: 100\r\n", "\r\n"),
+			 CODE_RANGE);
+	assert_int_equal(PART(&body, H206, "\r\n"), CODE_RANGE);
+	assert_int_equal(PART(&body, H206, RANGE("10-50/100")), CODE_RANGE);
+	assert_int_equal(PART(&body, H206, RANGE("9-49/100")), CODE_RANGE);
+	assert_int_equal(PART(&body, H206, RANGE("11-49/100")), CODE_RANGE);
+	assert_int_equal(PART(&body, H206, RANGE("10-49/*")), CODE_RANGE);
+	assert_int_equal(PART(&body, H206, "Content-Length: 41\r\n", RANGE("10-49/100")),
+			 CODE_RANGE);
+	assert_int_equal(PART(&body, H206, RANGE("10-49/101")), CODE_SIZE);
+	assert_int_equal(PART(&body, H206, "Content-Type: multipart/byteranges; boundary=x\r\n",
+			      "\r\n"), CODE_RANGE);
+	assert_int_equal(PART(&body, "HTTP/1.1 416 No\r\n", "\r\n"), CODE_RANGE);
+	assert_int_equal(PART(&body, "HTTP/1.1 503 No\r\n", "\r\n"), CODE_DOWNLOAD);
+}
+
+/* From byte 0 a length asks for a part just as well. */
+static void
+part_from_the_start(void **state)
+{
+	struct fetch_request req = { .length = 40, .max_bytes = 100, .expected_size = 100 };
+	struct header_body body;
+	struct header h;
+
+	(void)state;
+	FEED(&h, H206, RANGE("0-39/100"));
+	assert_int_equal(header_judge(&h, &req, &body, NULL), 0);
+	assert_int_equal(body.end, 40);
+	FEED(&h, "HTTP/1.1 200 OK\r\n", "Content-Length: 40\r\n", "\r\n");
+	assert_true(header_judge(&h, &req, &body, NULL) < 0);
+}
+
 static void
 range_malformed(void **state)
 {
@@ -337,6 +410,9 @@ main(void)
 		{ "T28 a shorter range is accepted for what its Content-Range proves", range_shorter, NULL, NULL, NULL },
 		{ "T26 a 200 to a range request starts the file again", range_ignored, NULL, NULL, NULL },
 		{ "T27 a malformed or other Content-Range is refused", range_malformed, NULL, NULL, NULL },
+		{ "a part is what was asked for, or the beginning of it", part_as_asked, NULL, NULL, NULL },
+		{ "T26 T27 anything else is no answer to a request for a part", part_refused, NULL, NULL, NULL },
+		{ "a part from byte 0 is a part too", part_from_the_start, NULL, NULL, NULL },
 		{ "T29 a range of a file that has changed is refused", changed_file, NULL, NULL, NULL },
 		{ "T29 only a strong validator is kept", validators, NULL, NULL, NULL },
 		{ "T24 every other status is a failed download", statuses, NULL, NULL, NULL },
