@@ -2,9 +2,9 @@
  * Moving things aside: bytes that failed verification to quarantine/, whatever we did not put
  * there to lost+found/.
  *
- * quarantine/<hex>.<number>: one file a digest, LIMIT_QUARANTINE_FILES in all; numbers grow, so
- * the lowest is the oldest.  They are our own downloads and can be had again, so the bound may
- * delete them.
+ * quarantine/<hex>.<number>: LIMIT_QUARANTINE_FILES in all; of a digest one whole file, or the last
+ * PIECES_KEPT bad blocks.  Numbers grow, so the lowest is the oldest.  They are our own downloads
+ * and can be had again, so the bounds may delete them.
  *
  * lost+found/<number>-<old name>: never deleted by us.  The number makes the name unique; bytes
  * of the old name outside [A-Za-z0-9._+-] become '_'.
@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "io.h"
 #include "limits.h"
 #include "store_priv.h"
 #include "storedir.h"
@@ -28,6 +29,7 @@
 enum {
 	LOST_NAME_KEEP = 200,	/* bytes of the old name that are kept */
 	LOST_TRIES = 1000,	/* numbers tried before giving up */
+	PIECES_KEPT = 4,	/* bad blocks of one image */
 	QUARANTINE_SCAN = 4 * LIMIT_QUARANTINE_FILES,	/* names looked at in one go */
 };
 
@@ -92,12 +94,12 @@ older_first(const void *a, const void *b)
 	return (x->number > y->number) - (x->number < y->number);
 }
 
-/* Makes room for one file more with this digest. */
+/* Makes room for one file more with this digest, so that there are at most n_same of it. */
 static int
-thin_quarantine(struct store *s, const char *hex, int64_t *next)
+thin_quarantine(struct store *s, const char *hex, size_t n_same, int64_t *next)
 {
 	CLEANUP_FREE struct quarantine *all = xcalloc(1, sizeof(*all));
-	size_t left;
+	size_t left, same_left = 0;
 	int rc;
 
 	rc = storedir_each(s->quarantine, note_quarantined, all);
@@ -106,33 +108,72 @@ thin_quarantine(struct store *s, const char *hex, int64_t *next)
 	qsort(all->files, all->n_files, sizeof(all->files[0]), older_first);
 	*next = all->n_files > 0 ? all->files[all->n_files - 1].number + 1 : 1;
 	left = all->n_files;
+	for (size_t i = 0; i < all->n_files; i++)
+		same_left += strncmp(all->files[i].name, hex, DIGEST_HEX) == 0;
 	for (size_t i = 0; i < all->n_files; i++) {
 		bool same = strncmp(all->files[i].name, hex, DIGEST_HEX) == 0;
 
-		if (!same && left < LIMIT_QUARANTINE_FILES)
+		if ((!same || same_left < n_same) && left < LIMIT_QUARANTINE_FILES)
 			continue;
 		if (unlinkat(s->quarantine, all->files[i].name, 0) != 0)
 			return -errno;
 		left--;
+		same_left -= same;
 	}
 	return 0;
 }
 
 int
-store_aside_quarantine(struct store *s, int dir, const char *hex)
+store_aside_quarantine(struct store *s, int dir, const char *name, const char *hex)
 {
 	char to[DIGEST_HEX + 32];
 	int64_t number;
 	int rc;
 
 	pthread_mutex_lock(&s->aside);
-	rc = thin_quarantine(s, hex, &number);
+	rc = thin_quarantine(s, hex, 1, &number);
 	if (rc == 0) {
 		snprintf(to, sizeof(to), "%s.%lld", hex, (long long)number);
-		rc = storedir_move(dir, hex, s->quarantine, to);
+		rc = storedir_move(dir, name, s->quarantine, to);
 	}
 	pthread_mutex_unlock(&s->aside);
 	return rc;
+}
+
+/* Evidence, not data: nothing is synced. */
+static int
+write_quarantined(struct store *s, const char *name, const void *data, size_t len)
+{
+	CLEANUP_FD int fd = storedir_open(s->quarantine, name, O_WRONLY | O_CREAT | O_EXCL,
+					  STORE_FILE_MODE);
+	int rc = fd < 0 ? fd : io_write_all(fd, data, len);
+
+	if (fd >= 0 && rc != 0)
+		unlinkat(s->quarantine, name, 0);
+	return rc;
+}
+
+int
+store_quarantine_bytes(struct store *s, const struct digest *d, const void *data, size_t len,
+		       struct err *err)
+{
+	char hex[DIGEST_HEX + 1], to[DIGEST_HEX + 32];
+	int64_t number;
+	int rc;
+
+	digest_hex(d, hex);
+	pthread_mutex_lock(&s->aside);
+	rc = thin_quarantine(s, hex, PIECES_KEPT, &number);
+	if (rc == 0) {
+		snprintf(to, sizeof(to), "%s.%lld", hex, (long long)number);
+		rc = write_quarantined(s, to, data, len);
+	}
+	pthread_mutex_unlock(&s->aside);
+	if (rc != 0) {
+		errno = -rc;
+		return err_set(err, errno, "cannot keep bad bytes of '%s' in quarantine: %m", hex);
+	}
+	return 0;
 }
 
 /* ---- lost+found -------------------------------------------------------------------------- */
@@ -192,32 +233,35 @@ store_aside_lost(struct store *s, int dir, const char *name, char to[STORE_NAME_
 /* ---- either ------------------------------------------------------------------------------ */
 
 int
-store_aside_any(struct store *s, int dir, const char *hex)
+store_aside_any(struct store *s, int dir, const char *name, const char *hex)
 {
 	char to[STORE_NAME_MAX + 1];
 	struct stat st;
 
-	if (fstatat(dir, hex, &st, AT_SYMLINK_NOFOLLOW) != 0)
+	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
 		return errno == ENOENT ? 0 : -errno;
 	if (S_ISREG(st.st_mode))
-		return store_aside_quarantine(s, dir, hex);
-	return store_aside_lost(s, dir, hex, to);
+		return store_aside_quarantine(s, dir, name, hex);
+	return store_aside_lost(s, dir, name, to);
 }
 
 int
 store_quarantine_object(struct store *s, const struct digest *d, struct err *err)
 {
 	CLEANUP_FD int shard = -1;
-	char hex[DIGEST_HEX + 1];
+	char hex[DIGEST_HEX + 1], tree[STORE_SIDE_MAX + 1];
 	int rc;
 
 	digest_hex(d, hex);
+	store_side_name(tree, hex, STORE_TREE);
 	shard = store_shard(s, hex, false);
 	if (shard == -ENOENT || shard == -ENOTDIR || shard == -ELOOP)
 		return 0;
-	rc = shard < 0 ? shard : store_aside_any(s, shard, hex);
-	if (rc == 0)
+	rc = shard < 0 ? shard : store_aside_any(s, shard, hex, hex);
+	if (rc == 0) {
+		unlinkat(shard, tree, 0);
 		rc = storedir_sync(shard);
+	}
 	if (rc != 0) {
 		errno = -rc;
 		return err_set(err, errno, "cannot move object '%s' to quarantine: %m", hex);

@@ -79,7 +79,7 @@ candidate_fetch(struct candidate *c, const struct conf *conf, struct starter *st
 		rc = fetch_to_buf(starter, &req, &c->message, &why);
 		/* For an image "too much" contradicts a signed size; for a list it is our limit. */
 		if (rc != 0 && why.code == CODE_TOO_MUCH)
-			rc = err_refuse(err, CODE_LIMIT, "the list is larger than %d bytes",
+			rc = err_refuse(err, CODE_LIMIT, "the message is larger than %d bytes",
 					LIMIT_MESSAGE_BYTES);
 		else if (rc != 0 && why.code == CODE_NONE)
 			rc = err_refuse(err, CODE_DOWNLOAD, "%s", why.text);
@@ -119,8 +119,7 @@ candidate_load(struct candidate *c, const struct conf *conf, const struct digest
 }
 
 int
-candidate_examine(struct candidate *c, const struct conf *conf, struct starter *starter,
-		  struct err *err)
+candidate_verify(struct candidate *c, struct starter *starter, struct err *err)
 {
 	int rc;
 
@@ -133,6 +132,18 @@ candidate_examine(struct candidate *c, const struct conf *conf, struct starter *
 			err->code = c->verdict.code;
 		return c->verdict.rc;
 	}
+	return 0;
+}
+
+int
+candidate_examine(struct candidate *c, const struct conf *conf, struct starter *starter,
+		  struct err *err)
+{
+	int rc;
+
+	rc = candidate_verify(c, starter, err);
+	if (rc != 0)
+		return rc;
 	rc = imagelist_parse(c->verdict.payload.data, c->verdict.payload.len, conf->file_prefix,
 			     &c->list, err);
 	if (rc != 0)

@@ -47,6 +47,9 @@ int candidate_fetch(struct candidate *c, const struct conf *conf, struct starter
 int candidate_load(struct candidate *c, const struct conf *conf, const struct digest *digest,
 		   struct err *err);
 
+/* Verifies the signature alone: codes 11, 14, 49, 50, 51. */
+int candidate_verify(struct candidate *c, struct starter *starter, struct err *err);
+
 /*
  * Verifies, parses, and compares the names: codes 11, 14, 49, 50, 51; 37, 38, 47, 34, 46; 12.  A
  * refusal of the signature is told apart from the rest by c->verdict.rc.

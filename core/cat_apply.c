@@ -306,6 +306,17 @@ act_add(struct apply *a, const struct imagelist_image *e, const struct decision 
 	return rc == 0 && selected ? image_announce(a->c, cat_last_id(a->c), a->now, err) : rc;
 }
 
+/* A version that was still to come is not that of this entry. */
+static int
+replace_pending(struct apply *a, const struct imagelist_image *e, const struct decision *d,
+		struct err *err)
+{
+	if (d->b.pending == 0 || digest_equal(&d->b.pending_sha512, &e->meta.sha512))
+		return 0;
+	return image_withdraw_pending(a->c, &d->b, REASON_REPLACED, e->meta.value[FIELD_VERSION],
+				      a->now, err);
+}
+
 /* The entry becomes the current version: BACK, METADATA, REPLACE. */
 static int
 act_current(struct apply *a, const struct imagelist_image *e, struct decision *d, int64_t meta,
@@ -319,6 +330,8 @@ act_current(struct apply *a, const struct imagelist_image *e, struct decision *d
 	if (d->action == REPLACE || back_changed)
 		rc = image_withdraw(a->c, &d->b, REASON_REPLACED, e->meta.value[FIELD_VERSION],
 				    a->now, err);
+	if (rc == 0)
+		rc = replace_pending(a, e, d, err);
 	if (rc == 0)
 		rc = cat_run(a->c, SQL_IMAGE_SET_META,
 			     ARGS(arg_int(d->b.id), arg_int(meta), arg_digest(&e->meta.sha512),
@@ -334,9 +347,12 @@ static int
 act_pending(struct apply *a, const struct imagelist_image *e, const struct decision *d,
 	    int64_t meta, struct err *err)
 {
-	int rc = cat_run(a->c, SQL_IMAGE_SET_PENDING,
-			 ARGS(arg_int(d->b.id), arg_int(meta), arg_digest(&e->meta.sha512)), err);
+	int rc = replace_pending(a, e, d, err);
 
+	if (rc == 0)
+		rc = cat_run(a->c, SQL_IMAGE_SET_PENDING,
+			     ARGS(arg_int(d->b.id), arg_int(meta), arg_digest(&e->meta.sha512)),
+			     err);
 	if (rc == 0)
 		rc = cat_run(a->c, SQL_IMAGE_SET_GENERATION,
 			     ARGS(arg_int(d->b.id), arg_int(a->generation)), err);
@@ -364,7 +380,7 @@ act(struct apply *a, const struct imagelist_image *e, struct decision *d, struct
 
 	if (d->action == REFUSE)
 		return act_refuse(a, e, d, err);
-	rc = object_name(a->c, &e->meta.sha512, e->meta.size, a->list->created, err);
+	rc = object_name(a->c, &e->meta, a->list->created, err);
 	if (rc == 0 && d->action != SAME && d->action != PENDING_SAME)
 		rc = meta_insert(a->c, &e->meta, &meta, err);
 	if (rc != 0)
@@ -462,7 +478,9 @@ apply_subscription(struct catalogue *c, int64_t id, const struct imagelist *list
 			  arg_int(expires), arg_int(now), arg_digest(message), arg_digest(&payload),
 			  arg_text(verdict->subject), arg_text(verdict->issuer)),
 		     err);
-	return rc == 0 ? endorser_refresh(c, id, err) : rc;
+	if (rc == 0)
+		rc = endorser_refresh(c, id, err);
+	return rc == 0 ? signer_applied(c, id, err) : rc;
 }
 
 static int
@@ -537,6 +555,8 @@ apply_stored(struct catalogue *c, int64_t subscription, int64_t now, struct err 
 		    imagelist_parse(payload.data, payload.len, c->conf->file_prefix, &list, NULL) ==
 			    0)
 			rc = apply_rows(c, &sub, list, sub.expires, false, now, &result, err);
+		if (rc == 0)
+			rc = signer_applied(c, subscription, err);
 	}
 	imagelist_free(list);
 	subscription_row_release(&sub);

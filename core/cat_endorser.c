@@ -56,9 +56,24 @@ check_credential(struct catalogue *c, const char *subject, const char *issuer, s
 		       owner);
 }
 
+/* An endorser is of one kind: a further credential must not make more of it than it is. */
+static int
+check_kind(struct catalogue *c, const char *name, bool blocks_only, struct err *err)
+{
+	struct endorser_row row;
+	int rc = catalogue_endorser_get(c, name, &row, err);
+
+	if (rc == 0 && row.blocks_only != blocks_only)
+		rc = err_set(err, EEXIST, "endorser '%s' is registered %s --blocks-only: choose"
+			     " another name for this credential", name,
+			     row.blocks_only ? "with" : "without");
+	endorser_row_release(&row);
+	return rc;
+}
+
 static int
 add_rows(struct catalogue *c, const char *name, const char *subject, const char *issuer,
-	 bool allow_sha1, bool any_purpose, struct err *err)
+	 bool allow_sha1, bool any_purpose, bool blocks_only, struct err *err)
 {
 	int64_t id = 0, ino;
 	bool found;
@@ -68,13 +83,15 @@ add_rows(struct catalogue *c, const char *name, const char *subject, const char 
 		return rc;
 	if ((rc = cat_int(c, SQL_ENDORSER_ID, ARGS(arg_text(name)), &id, &found, err)) != 0)
 		return rc;
+	if (found && (rc = check_kind(c, name, blocks_only, err)) != 0)
+		return rc;
 	if (found) {
 		rc = cat_run(c, SQL_ENDORSER_SWITCHES,
 			     ARGS(arg_int(id), arg_int(allow_sha1), arg_int(any_purpose)), err);
 	} else if ((rc = cat_inode(c, "endorser", name, &ino, err)) == 0) {
 		rc = cat_run(c, SQL_ENDORSER_ADD,
 			     ARGS(arg_int(ino), arg_text(name), arg_int(allow_sha1),
-				  arg_int(any_purpose)),
+				  arg_int(any_purpose), arg_int(blocks_only)),
 			     err);
 		id = cat_last_id(c);
 	}
@@ -85,17 +102,32 @@ add_rows(struct catalogue *c, const char *name, const char *subject, const char 
 	return rc;
 }
 
-int
-catalogue_endorser_add(struct catalogue *c, const char *name, const char *subject,
-		       const char *issuer, bool allow_sha1, bool any_purpose, struct err *err)
+static int
+add_endorser(struct catalogue *c, const char *name, const char *subject, const char *issuer,
+	     bool allow_sha1, bool any_purpose, bool blocks_only, struct err *err)
 {
 	struct cat_scope scope;
 	int rc = cat_scope_begin(c, &scope, err);
 
 	if (rc != 0)
 		return rc;
-	rc = add_rows(c, name, subject, issuer, allow_sha1, any_purpose, err);
+	rc = add_rows(c, name, subject, issuer, allow_sha1, any_purpose, blocks_only, err);
 	return cat_scope_end(c, &scope, rc, err);
+}
+
+int
+catalogue_endorser_add(struct catalogue *c, const char *name, const char *subject,
+		       const char *issuer, bool allow_sha1, bool any_purpose, struct err *err)
+{
+	return add_endorser(c, name, subject, issuer, allow_sha1, any_purpose, false, err);
+}
+
+int
+catalogue_endorser_add_blocks_only(struct catalogue *c, const char *name, const char *subject,
+				   const char *issuer, bool allow_sha1, bool any_purpose,
+				   struct err *err)
+{
+	return add_endorser(c, name, subject, issuer, allow_sha1, any_purpose, true, err);
 }
 
 static int
@@ -250,6 +282,7 @@ remove_endorser(struct catalogue *c, const char *name, const char *subject, cons
 		struct err *err)
 {
 	CLEANUP_FREE int64_t *subs = NULL;
+	struct vouchers *vouchers = NULL;
 	int64_t id;
 	size_t n = 0;
 	int rc = endorser_id(c, name, &id, err);
@@ -257,9 +290,16 @@ remove_endorser(struct catalogue *c, const char *name, const char *subject, cons
 	if (rc == 0)
 		rc = cat_ids(c, SQL_LINK_SUBSCRIPTIONS, ARGS(arg_int(id)), &subs, &n, err);
 	if (rc == 0)
+		rc = attestation_leave(c, id, subject, issuer, err);
+	if (rc == 0)
+		rc = vouchers_read(c, false, &vouchers, err);
+	if (rc == 0)
 		rc = delete_rows(c, id, name, subject, issuer, err);
 	for (size_t i = 0; i < n && rc == 0; i++)
 		rc = distrust_orphan(c, subs[i], REASON_ENDORSER_REMOVED, name, err);
+	if (rc == 0)
+		rc = vouchers_review(c, vouchers, REASON_ENDORSER_REMOVED, err);
+	vouchers_free(vouchers);
 	c->site_dirty = true;
 	return rc;
 }
@@ -277,6 +317,19 @@ catalogue_endorser_remove(struct catalogue *c, const char *name, const char *sub
 	return cat_scope_end(c, &scope, rc, err);
 }
 
+static int
+check_may_link(struct catalogue *c, const char *name, struct err *err)
+{
+	struct endorser_row row;
+	int rc = catalogue_endorser_get(c, name, &row, err);
+
+	if (rc == 0 && row.blocks_only)
+		rc = err_refuse(err, CODE_NOT_LINKED, "endorser '%s' may sign block digests only"
+				" (--blocks-only): it cannot be linked to a list", name);
+	endorser_row_release(&row);
+	return rc;
+}
+
 int
 catalogue_link(struct catalogue *c, const char *endorser, int64_t subscription, struct err *err)
 {
@@ -288,6 +341,10 @@ catalogue_link(struct catalogue *c, const char *endorser, int64_t subscription, 
 		return rc;
 	rc = endorser_id(c, endorser, &id, err);
 	if (rc == 0)
+		rc = check_may_link(c, endorser, err);
+	if (rc == 0)
+		rc = attestation_leave(c, id, NULL, NULL, err);
+	if (rc == 0)
 		rc = cat_run(c, SQL_LINK_ADD, ARGS(arg_int(id), arg_int(subscription)), err);
 	if (rc == 0)
 		rc = endorser_refresh(c, subscription, err);
@@ -298,9 +355,14 @@ catalogue_link(struct catalogue *c, const char *endorser, int64_t subscription, 
 static int
 unlink_endorser(struct catalogue *c, const char *endorser, int64_t subscription, struct err *err)
 {
+	struct vouchers *vouchers = NULL;
 	int64_t id;
 	int rc = endorser_id(c, endorser, &id, err);
 
+	if (rc == 0)
+		rc = attestation_leave(c, id, NULL, NULL, err);
+	if (rc == 0)
+		rc = vouchers_read(c, true, &vouchers, err);
 	if (rc == 0)
 		rc = cat_run(c, SQL_LINK_DELETE, ARGS(arg_int(id), arg_int(subscription)), err);
 	if (rc == 0 && cat_n_changed(c) == 0)
@@ -308,6 +370,9 @@ unlink_endorser(struct catalogue *c, const char *endorser, int64_t subscription,
 			     endorser);
 	if (rc == 0)
 		rc = distrust_orphan(c, subscription, REASON_ENDORSER_UNLINKED, endorser, err);
+	if (rc == 0)
+		rc = vouchers_review(c, vouchers, REASON_ENDORSER_UNLINKED, err);
+	vouchers_free(vouchers);
 	c->site_dirty = true;
 	return rc;
 }
@@ -332,5 +397,16 @@ catalogue_is_linked(struct catalogue *c, int64_t endorser, int64_t subscription)
 
 	return cat_int(c, SQL_LINK_EXISTS, ARGS(arg_int(endorser), arg_int(subscription)), &value,
 		       &found, NULL) == 0 &&
+	       found;
+}
+
+bool
+catalogue_has_links(struct catalogue *c, int64_t endorser)
+{
+	int64_t value;
+	bool found = false;
+
+	return cat_int(c, SQL_LINK_SUBSCRIPTIONS, ARGS(arg_int(endorser)), &value, &found,
+		       NULL) == 0 &&
 	       found;
 }

@@ -1,9 +1,9 @@
 /*
  * cat_event.c - the outbox: what happened to images, written in the transaction that did it.
  *
- * Types are vmcatcher's (ExpirePrefix, ExpirePostfix, AvailablePrefix, AvailablePostfix) and
- * CorruptFound.  The JSON of an event names the image's fields as the files of images/<id>/ do; an
- * event never holds anything of a subscription but its identifier.
+ * Types are vmcatcher's (ExpirePrefix, ExpirePostfix, AvailablePrefix, AvailablePostfix),
+ * CorruptFound and CorruptHealed.  The JSON of an event names the image's fields as the files of
+ * images/<id>/ do; an event never holds anything of a subscription but its identifier.
  */
 #include "config.h"
 #include "catalogue_impl.h"

@@ -16,7 +16,8 @@
  *
  * "Withdrawing" writes history: an expired row when someone may have seen bytes or wished for
  * them, Expire events when Available ones had been sent.  An expired row without stored bytes is
- * born purged.
+ * born purged.  Part of the bytes count as stored unless they are distrusted: who reads them block
+ * by block is to go on, and the engine drops what nobody has open.
  */
 #include "config.h"
 #include "catalogue_impl.h"
@@ -44,6 +45,8 @@ read_brief(struct cat_query *q, struct image_brief *b)
 	next_digest(q, &b->seal);
 	next_digest(q, &b->pending_seal);
 	b->expires = next_int(q);
+	b->partial = next_bool(q);
+	b->pending_partial = next_bool(q);
 }
 
 static int
@@ -131,8 +134,16 @@ expired_name(struct catalogue *c, const char *name, int64_t now, char **out, str
 	return rc;
 }
 
+/* A version of an image that goes. */
+struct leaver {
+	int64_t meta;
+	struct digest sha512;
+	bool selected, kept;		/* kept: there are bytes of it */
+	bool pending;			/* it was the pending one */
+};
+
 static int
-add_expired(struct catalogue *c, const struct image_brief *b, const struct label *l,
+add_expired(struct catalogue *c, int64_t image, const struct leaver *v, const struct label *l,
 	    const char *name, enum reason reason, const char *replaced_by, int64_t now,
 	    struct err *err)
 {
@@ -146,8 +157,9 @@ add_expired(struct catalogue *c, const struct image_brief *b, const struct label
 			    arg_text(reason_name(reason)), arg_int(now),
 			    arg_text(replaced_by != NULL ? replaced_by : ""),
 			    arg_text(reason_distrusts(reason) ? "distrusted" : "withdrawn"),
-			    arg_text(b->verified ? "kept" : "purged"), arg_int(b->meta),
-			    arg_digest(&b->sha512), arg_int(b->selected)),
+			    arg_text(v->kept ? "kept" : "purged"), arg_int(v->meta),
+			    arg_digest(&v->sha512), arg_int(v->selected), arg_int(image),
+			    arg_int(v->pending)),
 		       err);
 }
 
@@ -155,11 +167,15 @@ static int
 withdraw_labelled(struct catalogue *c, struct image_brief *b, const struct label *l,
 		  enum reason reason, const char *replaced_by, int64_t now, struct err *err)
 {
+	struct leaver v = {
+		.meta = b->meta, .sha512 = b->sha512, .selected = b->selected,
+		.kept = b->verified || (b->partial && !reason_distrusts(reason)),
+	};
 	CLEANUP_FREE char *name = NULL;
 	int rc = expired_name(c, l->name, now, &name, err);
 
 	if (rc == 0)
-		rc = add_expired(c, b, l, name, reason, replaced_by, now, err);
+		rc = add_expired(c, b->id, &v, l, name, reason, replaced_by, now, err);
 	if (rc != 0 || !b->announced)
 		return rc;
 	rc = event_add(c, "ExpirePrefix", b->meta, l->list_id, l->name, reason_name(reason), now,
@@ -180,11 +196,34 @@ image_withdraw(struct catalogue *c, struct image_brief *b, enum reason reason,
 	struct label l;
 	int rc;
 
-	if (!b->selected && !b->verified)
+	if (!b->selected && !b->verified && !b->partial)
 		return 0;
 	rc = label_get(c, b->id, &l, err);
 	if (rc == 0)
 		rc = withdraw_labelled(c, b, &l, reason, replaced_by, now, err);
+	label_release(&l);
+	return rc;
+}
+
+int
+image_withdraw_pending(struct catalogue *c, const struct image_brief *b, enum reason reason,
+		       const char *replaced_by, int64_t now, struct err *err)
+{
+	struct leaver v = {
+		.meta = b->pending, .sha512 = b->pending_sha512, .selected = b->selected,
+		.kept = !reason_distrusts(reason), .pending = true,
+	};
+	CLEANUP_FREE char *name = NULL;
+	struct label l;
+	int rc;
+
+	if (b->pending == 0 || !b->pending_partial)
+		return 0;
+	rc = label_get(c, b->id, &l, err);
+	if (rc == 0)
+		rc = expired_name(c, l.name, now, &name, err);
+	if (rc == 0)
+		rc = add_expired(c, b->id, &v, &l, name, reason, replaced_by, now, err);
 	label_release(&l);
 	return rc;
 }
@@ -195,6 +234,8 @@ image_leave(struct catalogue *c, struct image_brief *b, enum reason reason, int6
 {
 	int rc = image_withdraw(c, b, reason, NULL, now, err);
 
+	if (rc == 0)
+		rc = image_withdraw_pending(c, b, reason, NULL, now, err);
 	if (rc == 0 && b->pending != 0) {
 		rc = cat_run(c, SQL_IMAGE_SET_PENDING,
 			     ARGS(arg_int(b->id), arg_id(0), arg_digest(NULL)), err);

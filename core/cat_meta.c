@@ -2,7 +2,8 @@
  * cat_meta.c - rows of metadata: written once, referred to by images and expired rows.
  *
  * The seal is SHA-512 over every value.  Two versions of an image's metadata are equal exactly
- * when their seals are, and a row whose seal does not fit was damaged.
+ * when their seals are, and a row whose seal does not fit was damaged.  Block digests are covered
+ * where there are any, so that the seals of rows older than they are still fit.
  */
 #include "config.h"
 #include "catalogue_impl.h"
@@ -29,6 +30,10 @@ meta_seal(const struct image_meta *m, struct digest *seal)
 		   (long long)m->expires);
 	buf_add(&b, m->sha512.bytes, DIGEST_BYTES);
 	seal_text(&b, m->json);
+	if (m->has_verity) {
+		buf_add(&b, m->verity.bytes, DIGEST_BYTES);
+		seal_text(&b, m->verity_uri);
+	}
 	digest_of(b.data, b.len, seal);
 }
 
@@ -53,6 +58,8 @@ meta_insert(struct catalogue *c, const struct image_meta *m, int64_t *id, struct
 	args[n++] = arg_int(m->created);
 	args[n++] = arg_int(m->expires);
 	args[n++] = arg_text(or_empty(m->json));
+	args[n++] = arg_digest(m->has_verity ? &m->verity : NULL);
+	args[n++] = arg_text(or_empty(m->verity_uri));
 	args[n++] = arg_digest(&seal);
 	args[n] = (struct cat_arg){ .kind = ARG_END };
 	rc = cat_run(c, SQL_META_ADD, args, err);
@@ -71,6 +78,8 @@ meta_next(struct cat_query *q, struct image_meta *m)
 	m->created = next_int(q);
 	m->expires = next_int(q);
 	m->json = next_text(q);
+	m->has_verity = next_digest(q, &m->verity);
+	m->verity_uri = next_text(q);
 }
 
 int

@@ -4,6 +4,8 @@
  * Nothing is taken from the damaged database.  Each message is verified as if it had just been
  * fetched; one that does not pass leaves its subscription without images, until a refresh brings a
  * good list.  No older list than before is taken even then: version and date stand in site.json.
+ * What else lies in messages/ and verifies as an attestation of block digests comes back, too; a
+ * fetch says again which address it is from.
  */
 #include "config.h"
 #include "catalogue_impl.h"
@@ -28,9 +30,9 @@ add_endorser(struct catalogue *c, const struct site_endorser *e, struct err *err
 	int rc = 0;
 
 	for (size_t i = 0; i < e->n_credentials && rc == 0; i++)
-		rc = catalogue_endorser_add(c, e->name, e->credentials[i].subject,
-					    e->credentials[i].issuer, e->allow_sha1, e->any_purpose,
-					    err);
+		rc = (e->blocks_only ? catalogue_endorser_add_blocks_only : catalogue_endorser_add)(
+			c, e->name, e->credentials[i].subject, e->credentials[i].issuer,
+			e->allow_sha1, e->any_purpose, err);
 	return rc;
 }
 
@@ -162,6 +164,50 @@ restore_subscription(struct rebuild *r, const struct site_subscription *s, struc
 	return rc;
 }
 
+/* ---- attestations ---------------------------------------------------------------------------- */
+
+static int
+add_attestation(struct rebuild *r, const struct buf *message, const struct verdict *verdict,
+		struct err *why)
+{
+	struct attestation_origin origin = { .url = "", .list_id = "" };
+	struct attestation_result result;
+	struct attestation *list = NULL;
+	CLEANUP_FREE char *endorser = NULL;
+	int rc = list_judge_attester(r->c, verdict, &endorser, why);
+
+	if (rc == 0)
+		rc = attestation_parse(verdict->payload.data, verdict->payload.len,
+				       r->c->conf->file_prefix, &list, why);
+	if (rc == 0)
+		rc = catalogue_attestation_add(r->c, list, verdict, endorser, message->data,
+					       message->len, &origin, r->now, &result, why);
+	attestation_free(list);
+	return rc;
+}
+
+/* What is no attestation, or none that is believed today, is passed over. */
+static int
+restore_attestation(void *arg, const struct digest *digest)
+{
+	struct rebuild *r = arg;
+	CLEANUP_BUF struct buf message = BUF_INIT;
+	struct verdict verdict;
+	struct err why = { 0 };
+	bool used = true;
+	int rc = message_is_used(r->c, digest, &used, &why);
+
+	if (rc != 0 || used || message_read(r->c, digest, false, NULL, &message, NULL) != 0)
+		return rc;
+	verdict_init(&verdict);
+	rc = r->hooks->verify(r->hooks->arg, message.data, message.len, &verdict, &why);
+	if (rc == 0 && verdict.rc == 0)
+		rc = add_attestation(r, &message, &verdict, &why);
+	verdict_release(&verdict);
+	/* A full disk or a broken database is not the message's fault. */
+	return why.code == CODE_DATABASE || why.code == CODE_FULL ? rc : 0;
+}
+
 /* Objects whose bytes are in the store and good need not be fetched again. */
 static int
 adopt_objects(struct rebuild *r, struct err *err)
@@ -178,7 +224,7 @@ adopt_objects(struct rebuild *r, struct err *err)
 		next_digest(&q, &d);
 		rc = 0;
 		if (r->hooks->object_good(r->hooks->arg, &d, next_int(&q)))
-			rc = catalogue_object_verified(r->c, &d, r->now, err);
+			rc = catalogue_object_verified(r->c, &d, NULL, r->now, err);
 	}
 	return rc;
 }
@@ -194,5 +240,7 @@ catalogue_rebuild(struct catalogue *c, const struct site *site, const struct cat
 		rc = add_endorser(c, &site->endorsers[i], err);
 	for (size_t i = 0; i < site->n_subscriptions && rc == 0; i++)
 		rc = restore_subscription(&r, &site->subscriptions[i], err);
+	if (rc == 0 && hooks != NULL && hooks->verify != NULL)
+		rc = message_each(c, restore_attestation, &r, err);
 	return rc == 0 ? adopt_objects(&r, err) : rc;
 }

@@ -204,6 +204,8 @@ catalogue_count(struct catalogue *c, struct catalogue_counts *out, struct err *e
 	out->selected = next_int(&q);
 	out->verified = next_int(&q);
 	out->failed = next_int(&q);
+	out->partial = next_int(&q);
+	out->degraded = next_int(&q);
 	return 0;
 }
 

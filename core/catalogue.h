@@ -91,6 +91,14 @@ void endorser_row_release(struct endorser_row *r);
  */
 int catalogue_endorser_add(struct catalogue *c, const char *name, const char *subject,
 			   const char *issuer, bool allow_sha1, bool any_purpose, struct err *err);
+/*
+ * The same for an endorser that may attest block digests of any image and nothing else: it cannot
+ * be linked, and no list is accepted from it.  -EEXIST also when the name is that of an endorser of
+ * the other kind.
+ */
+int catalogue_endorser_add_blocks_only(struct catalogue *c, const char *name, const char *subject,
+				       const char *issuer, bool allow_sha1, bool any_purpose,
+				       struct err *err);
 int catalogue_endorser_get(struct catalogue *c, const char *name, struct endorser_row *out,
 			   struct err *err); /* -ENOENT */
 int catalogue_endorser_each(struct catalogue *c, int (*fn)(void *arg, const struct endorser_row *r),
@@ -108,6 +116,7 @@ int catalogue_link(struct catalogue *c, const char *endorser, int64_t subscripti
 int catalogue_unlink(struct catalogue *c, const char *endorser, int64_t subscription,
 		     struct err *err); /* -ENOENT if not linked */
 bool catalogue_is_linked(struct catalogue *c, int64_t endorser, int64_t subscription);
+bool catalogue_has_links(struct catalogue *c, int64_t endorser);	/* to any subscription */
 
 /* ---- subscriptions --------------------------------------------------------------------------- */
 
@@ -243,8 +252,32 @@ struct object_row {
 	bool wanted;           /* a live selected image (current or pending) names it */
 	bool pending;          /* a pending version names it */
 	enum object_access access;
+	/*
+	 * Verified: the fs-verity digest of the tree kept beside it, if it is known.  Otherwise: of
+	 * the signed tree whose prefix was fetched and verified, so that the image can be read block
+	 * by block; never another one than root.
+	 */
+	bool has_tree;
+	struct digest tree;
+	/*
+	 * A trusted list or attestation names one fs-verity digest (and no other); of what is here in
+	 * part and only withdrawn images name: theirs.
+	 */
+	bool has_root;
+	struct digest root;
+	bool degraded;		/* verified, but blocks are bad that could not be healed */
+	char *strict_reason;	/* why it is fetched as a stream although it has a root, "" */
 };
 void object_row_release(struct object_row *r);
+
+/* What the image's file `error` says: the last failure, else why blocks cannot be read alone. */
+static inline const char *
+object_row_error(const struct object_row *r)
+{
+	const char *error = r->error != NULL && r->error[0] != '\0' ? r->error : r->strict_reason;
+
+	return error != NULL ? error : "";
+}
 
 int catalogue_object_get(struct catalogue *c, const struct digest *d, struct object_row *out,
 			 struct err *err);
@@ -253,28 +286,70 @@ int catalogue_object_each(struct catalogue *c, int (*fn)(void *arg, const struct
 
 /*
  * Where the bytes can come from, best first: the distinct URIs of live images naming the object
- * (with the list id, for tls_ca).
+ * (with the list id, for tls_ca); if there are none, those of withdrawn ones.
  */
 int catalogue_object_sources(struct catalogue *c, const struct digest *d,
 			     int (*fn)(void *arg, const char *uri, const char *list_id), void *arg,
 			     struct err *err);
 
 /*
- * The object is in the store and verified: state VERIFIED, tries 0; every pending version with
- * this digest becomes current (the old one expires: replaced), events.  One call, in a transaction
- * of the caller.
+ * The object is in the store and verified, with this tree (NULL: not known yet): state VERIFIED,
+ * tries 0, no longer corrupt or degraded; every pending version with this digest becomes current
+ * (the old one expires: replaced), events.  strict_reason stays.  One call, in a transaction of the
+ * caller.
  */
-int catalogue_object_verified(struct catalogue *c, const struct digest *d, int64_t now,
-			      struct err *err);
-/* A try failed.  counts: adds to tries; next_try is when to try again. */
+int catalogue_object_verified(struct catalogue *c, const struct digest *d,
+			      const struct digest *tree, int64_t now, struct err *err);
+/*
+ * A try failed.  counts: adds to tries; next_try is when to try again.  With CODE_BLOCK_DIGEST what
+ * is signed contradicts itself: no further tries (tries is LIMIT_TRIES) until a list is applied or
+ * an attestation names the object, and no tree.
+ */
 int catalogue_object_failed(struct catalogue *c, const struct digest *d, enum code code,
 			    const char *error, bool counts, int64_t next_try, struct err *err);
 int catalogue_object_reset_tries(struct catalogue *c, const struct digest *d, struct err *err);
 int catalogue_object_note_partial(struct catalogue *c, const struct digest *d, const char *url,
 				  const char *etag, struct err *err);
-/* The file is bad in part and stays VERIFIED while another is fetched: event CorruptFound. */
-int catalogue_object_unreadable(struct catalogue *c, const struct digest *d, const char *why,
-				int64_t now, struct err *err);
+/*
+ * Where the tree can come from, best first: the sidecars (hv:fsverity:uri, by default the image's
+ * URI and ".fsv") that trusted lists and attestations name together with the row's root; list_id as
+ * of catalogue_object_sources().
+ */
+int catalogue_object_sidecars(struct catalogue *c, const struct digest *d,
+			      int (*fn)(void *arg, const char *uri, const char *list_id), void *arg,
+			      struct err *err);
+/*
+ * The objects for which trusted lists and attestations name several fs-verity digests, so that they
+ * have no root and are fetched as streams.
+ */
+int catalogue_object_disagreeing(struct catalogue *c,
+				 int (*fn)(void *arg, const struct digest *d), void *arg,
+				 struct err *err);
+
+/*
+ * Block mode, of an object that is not verified.  rooted: the tree (its fs-verity digest) is
+ * verified and kept; with it the mount shows a pending version as the current one; clears
+ * strict_reason.  strict: block mode cannot be used, and why; clears the tree; kept until a list is
+ * applied again or an attestation names the object (when it is verified: until one names another
+ * root), or its file is gone.
+ */
+int catalogue_object_rooted(struct catalogue *c, const struct digest *d, const struct digest *tree,
+			    struct err *err);
+int catalogue_object_strict(struct catalogue *c, const struct digest *d, const char *why,
+			    struct err *err);
+/* A tree for a verified object was derived anew. */
+int catalogue_object_set_tree(struct catalogue *c, const struct digest *d,
+			      const struct digest *tree, struct err *err);
+/*
+ * Bytes are bad, in the store or as they were signed: event CorruptFound, once until healed or (of
+ * an object that is not verified) a list is applied again.  degraded: of a verified file, and they
+ * could not be healed so far; why stands in error.  Healed: event CorruptHealed, no longer
+ * degraded.
+ */
+int catalogue_object_corrupt(struct catalogue *c, const struct digest *d, const char *why,
+			     bool degraded, int64_t now, struct err *err);
+int catalogue_object_healed(struct catalogue *c, const struct digest *d, const char *how,
+			    int64_t now, struct err *err);
 /*
  * The file is gone or bad: state MISSING with the reason.  Event CorruptFound if it was VERIFIED.
  * If only withdrawn images name it, they are marked purged and the row goes.
@@ -286,8 +361,65 @@ int catalogue_object_lost(struct catalogue *c, const struct digest *d, const cha
  * MISSING.  The row goes when nothing names it.
  */
 int catalogue_object_purged(struct catalogue *c, const struct digest *d, struct err *err);
+/*
+ * What was here of an object in part is gone, because nobody wants it any more and it is not open:
+ * its expired rows are purged, its tree and the note of the partial are forgotten, and the row
+ * goes when nothing names it.  Does nothing if it is wanted or verified (meanwhile).
+ */
+int catalogue_object_abandoned(struct catalogue *c, const struct digest *d, struct err *err);
 /* As purged, also for a live image: an admin's word.  A later read fetches it again. */
 int catalogue_object_evicted(struct catalogue *c, const struct digest *d, struct err *err);
+
+/* ---- attestations: block digests signed beside the lists ------------------------------------- */
+
+struct attestation;
+struct attestation_entry;
+
+struct attestation_row {
+	int64_t id;
+	struct digest message, payload;	/* as stored */
+	char *source;			/* the URL it came from, "" if given by hand */
+	char *list_id;			/* of the subscription it was fetched for, or "" */
+	char *subject, *issuer;		/* of its signer */
+	char *endorser;			/* name of the signer's endorser, "" if none now */
+	bool trusted;			/* its entries count where the endorser may speak */
+	int64_t imported;
+	int64_t n;			/* entries */
+};
+void attestation_row_release(struct attestation_row *r);
+int catalogue_attestation_each(struct catalogue *c,
+			       int (*fn)(void *arg, const struct attestation_row *r), void *arg,
+			       struct err *err);
+int catalogue_attested_each(struct catalogue *c, int64_t attestation,
+			    int (*fn)(void *arg, const struct attestation_entry *e), void *arg,
+			    struct err *err);
+
+/* Where a message comes from, and who is told of entries that are refused (may be NULL). */
+struct attestation_origin {
+	const char *url, *list_id;	/* "": by hand; for no list in particular */
+	void (*refused)(void *arg, const char *identifier, enum code code, const char *why);
+	void *arg;
+};
+struct attestation_result {
+	bool same;			/* the very message was there and trusted: nothing done */
+	int accepted, refused;		/* entries */
+};
+
+/*
+ * Stores a message and its entries; the endorser was judged before (list_judge_attester()).  Takes
+ * the place of an earlier message from the same URL, and of what the same signer said of the same
+ * images.  An entry whose size is not that of the image with its SHA-512 is refused (41); all
+ * refused: so is the message, with the first reason.  What it names may be tried again at once.
+ */
+struct verdict;
+int catalogue_attestation_add(struct catalogue *c, const struct attestation *list,
+			      const struct verdict *verdict, const char *endorser,
+			      const void *message, size_t len,
+			      const struct attestation_origin *origin, int64_t now,
+			      struct attestation_result *result, struct err *err);
+/* What its stored message turned out to be worth.  endorser: name, or NULL. */
+int catalogue_attestation_trust(struct catalogue *c, int64_t id, const char *endorser,
+				bool trusted, struct err *err);
 
 /* ---- expired --------------------------------------------------------------------------------- */
 
@@ -308,7 +440,8 @@ struct expired_row {
 	int64_t expired_at;
 	char *replaced_by;		/* version of the successor, "" if none */
 	bool distrusted;
-	bool purged;			/* no bytes are kept; from the start if there were none */
+	bool purged;			/* no bytes are kept; from the start if there were none, not
+					   even in part */
 	bool selected;
 	char *error;			/* the last of its object, "" if none */
 	struct image_meta meta;		/* frozen */
@@ -360,6 +493,19 @@ int catalogue_preview_list(struct catalogue *c, const struct subscription_row *s
 int catalogue_distrust(struct catalogue *c, int64_t subscription, enum reason reason,
 		       const char *why, int64_t now, struct err *err);
 
+/*
+ * The signers of versions that a list has replaced, or is about to, and that are kept; each with the
+ * digest of one stored message of theirs.  And what follows when one of them is trusted no longer: versions in expired/ are
+ * distrusted, and those that are served until their successor has come leave.  Current lists of
+ * theirs are catalogue_distrust()'s.  *changed: how many versions.
+ */
+int catalogue_signer_each(struct catalogue *c,
+			  int (*fn)(void *arg, const char *subject, const char *issuer,
+				    const struct digest *message),
+			  void *arg, struct err *err);
+int catalogue_signer_distrust(struct catalogue *c, const char *subject, const char *issuer,
+			      enum reason reason, int64_t now, int *changed, struct err *err);
+
 /* Withdraws what is past its date at now: lists and images.  *changed: how many images went. */
 int catalogue_expire_by_date(struct catalogue *c, int64_t now, int *changed, struct err *err);
 /* The earliest moment at which catalogue_expire_by_date() has something to do; INT64_MAX: never. */
@@ -384,9 +530,11 @@ int64_t catalogue_event_last(struct catalogue *c);
 
 /* ---- counts ---------------------------------------------------------------------------------- */
 
-/* Images are the live ones; selected, verified and failed are those of them with that state. */
+/* Images are the live ones; selected ... degraded are those of them with that state. */
 struct catalogue_counts {
 	int64_t endorsers, subscriptions, images, selected, verified, failed, expired;
+	int64_t partial;		/* objects in block mode that are wanted and not complete */
+	int64_t degraded;		/* verified objects with blocks that could not be healed */
 	int64_t tried;			/* the last refresh of any list; 0: never */
 };
 int catalogue_count(struct catalogue *c, struct catalogue_counts *out, struct err *err);

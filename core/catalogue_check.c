@@ -7,10 +7,12 @@
  *   - endorsers, links, subscriptions, selections: site.json made anew equals the file
  *   - each list: the stored message hashes to its name, the payload to the row's digest; parsed
  *     again it gives the list's fields and every live image's metadata
+ *   - each attestation: its message hashes to its name; parsed again its payload has every entry
  *   - each row of metadata: its seal; each event: that it is JSON
  * A difference is -EUCLEAN: the catalogue is damaged and will be rebuilt.  A damaged message file
  * harms its own subscription only: its images are hidden until the list has been fetched again.
- * An image that is missing from the live view costs no trust: the stored list is applied again.
+ * An image that is missing from the live view costs no trust: the stored list is applied again.  So
+ * are all lists once after an upgrade, because the version before may not have read all of them.
  */
 #include "config.h"
 #include "catalogue_impl.h"
@@ -259,18 +261,23 @@ count_expected(struct catalogue *c, const struct subscription_row *r, const stru
 
 static int
 check_images(struct catalogue *c, const struct subscription_row *r, const struct imagelist *list,
-	     struct err *err)
+	     bool reapply, struct err *err)
 {
 	struct index index;
 	int64_t expires = list_expiry(list, c->conf), now = stamp_now();
+	bool current = (r->state == SUB_OK || r->state == SUB_FAILED) && expires > now;
 	size_t n_live = 0, n_expected = 0;
 	int rc;
 
 	index_list(&index, list);
 	rc = cat_run(c, SQL_SUBSCRIPTION_SET_EXPIRES, ARGS(arg_int(r->id), arg_int(expires)), err);
+	if (rc == 0 && current && reapply) {
+		c->site_dirty = true;
+		rc = apply_stored(c, r->id, now, err);
+	}
 	if (rc == 0)
 		rc = check_live(c, r, &index, expires, &n_live, err);
-	if (rc == 0 && (r->state == SUB_OK || r->state == SUB_FAILED) && expires > now)
+	if (rc == 0 && current)
 		rc = count_expected(c, r, &index, now, &n_expected, err);
 	if (rc == 0 && n_live < n_expected) {
 		c->site_dirty = true;	/* images that come back may be selected by policy */
@@ -319,6 +326,7 @@ read_payload(struct catalogue *c, const struct subscription_row *r, struct buf *
 struct check {
 	struct catalogue *c;
 	const struct catalogue_hooks *hooks;
+	bool reapply;			/* the first check after an upgrade */
 	struct err *err;
 };
 
@@ -341,15 +349,123 @@ check_subscription(void *arg, const struct subscription_row *r)
 	if (rc == 0 && r->endorser[0] == '\0' && (r->state == SUB_OK || r->state == SUB_FAILED))
 		rc = err_set(k->err, EUCLEAN, "list '%s' is live without an endorser", r->list_id);
 	if (rc == 0)
-		rc = check_images(k->c, r, list, k->err);
+		rc = check_images(k->c, r, list, k->reapply, k->err);
 	imagelist_free(list);
 	return rc;
 }
 
+/* ---- attestations ---------------------------------------------------------------------------- */
+
+/* Entries that stand, in order of SHA-512. */
+struct attested {
+	const struct attestation_entry **entry;
+	size_t n;
+	struct err *err;
+};
+
+static int
+by_sha512(const void *a, const void *b)
+{
+	const struct attestation_entry *const *x = a, *const *y = b;
+
+	return memcmp((*x)->sha512.bytes, (*y)->sha512.bytes, DIGEST_BYTES);
+}
+
+static void
+index_attestation(struct attested *index, const struct attestation *list)
+{
+	index->entry = xcalloc(list->n, sizeof(*index->entry));
+	for (size_t i = 0; i < list->n; i++)
+		if (!list->entries[i].refused)
+			index->entry[index->n++] = &list->entries[i];
+	qsort(index->entry, index->n, sizeof(*index->entry), by_sha512);
+}
+
+static int
+check_entry(void *arg, const struct attestation_entry *row)
+{
+	struct attested *index = arg;
+	const struct attestation_entry **found = NULL;
+
+	if (index->n > 0)
+		found = bsearch(&row, index->entry, index->n, sizeof(*index->entry), by_sha512);
+	if (found != NULL && (*found)->size == row->size &&
+	    digest_equal(&(*found)->verity, &row->verity) && !differs((*found)->uri, row->uri) &&
+	    !differs((*found)->identifier, row->identifier))
+		return 0;
+	return err_set(index->err, EUCLEAN, "block digests of '%s' are not what was signed",
+		       row->identifier);
+}
+
+/* Of the stored files; a damaged one harms its own entries only. */
+static int
+read_attestation(struct catalogue *c, const struct attestation_row *r, struct buf *payload,
+		 struct attestation **list, struct err *why)
+{
+	CLEANUP_BUF struct buf message = BUF_INIT;
+	int rc = message_read(c, &r->message, false, NULL, &message, why);
+
+	if (rc == 0)
+		rc = message_read(c, &r->message, true, &r->payload, payload, why);
+	return rc == 0 ? attestation_parse(payload->data, payload->len, c->conf->file_prefix,
+					   list, why)
+		       : rc;
+}
+
+static int
+check_signer(struct catalogue *c, const struct attestation_row *r, struct err *err)
+{
+	struct endorser_row e;
+	bool holds = false;
+	int rc;
+
+	if (r->endorser[0] == '\0')
+		return 0;
+	rc = catalogue_endorser_get(c, r->endorser, &e, err);
+	for (size_t i = 0; rc == 0 && i < e.n_credentials; i++)
+		holds = holds || (dn_equal(e.credentials[i].subject, r->subject) &&
+				  dn_equal(e.credentials[i].issuer, r->issuer));
+	if (rc == 0 && !holds)
+		rc = err_set(err, EUCLEAN, "block digests are trusted as endorser '%s', who did not"
+			     " sign them", r->endorser);
+	endorser_row_release(&e);
+	return rc;
+}
+
+static int
+check_attestation(void *arg, const struct attestation_row *r)
+{
+	struct check *k = arg;
+	CLEANUP_BUF struct buf payload = BUF_INIT;
+	struct attestation *list = NULL;
+	struct attested index = { .err = k->err };
+	struct err why = { 0 };
+	int rc = check_signer(k->c, r, k->err);
+
+	if (rc == 0 && read_attestation(k->c, r, &payload, &list, &why) != 0) {
+		CLEANUP_FREE char *text = xasprintf("block digests signed by '%s' are not used:"
+						    " %s", r->subject, why.text);
+
+		if (k->hooks != NULL && k->hooks->say != NULL)
+			k->hooks->say(k->hooks->arg, text);
+		return catalogue_attestation_trust(k->c, r->id, NULL, false, k->err);
+	}
+	if (rc == 0) {
+		index_attestation(&index, list);
+		rc = catalogue_attested_each(k->c, r->id, check_entry, &index, k->err);
+	}
+	free(index.entry);
+	attestation_free(list);
+	return rc;
+}
+
+/* ---- together -------------------------------------------------------------------------------- */
+
 static int
 check_all(struct catalogue *c, const struct catalogue_hooks *hooks, struct err *err)
 {
-	struct check k = { c, hooks, err };
+	CLEANUP_FREE char *reapply = catalogue_note_get(c, "reapply");
+	struct check k = { c, hooks, reapply != NULL && reapply[0] == '1', err };
 	int rc = catalogue_schema_check(c->db, err);
 
 	if (rc == 0)
@@ -373,6 +489,10 @@ check_all(struct catalogue *c, const struct catalogue_hooks *hooks, struct err *
 		rc = check_expired_names(c, err);
 	if (rc == 0)
 		rc = catalogue_subscription_each(c, check_subscription, &k, err);
+	if (rc == 0)
+		rc = catalogue_attestation_each(c, check_attestation, &k, err);
+	if (rc == 0 && k.reapply)
+		rc = cat_run(c, SQL_NOTE_SET, ARGS(arg_text("reapply"), arg_text("0")), err);
 	return rc == 0 ? message_sweep(c, err) : rc;
 }
 

@@ -6,6 +6,7 @@
 #ifndef VMI_CATALOGUE_IMPL_H
 #define VMI_CATALOGUE_IMPL_H
 
+#include "attestation.h"
 #include "buf.h"
 #include "catalogue.h"
 #include "catalogue_sql.h"
@@ -103,7 +104,7 @@ void cat_close_db(struct catalogue *c);		/* the database alone */
 
 /* ---- catalogue_schema.c ---------------------------------------------------------------------- */
 
-enum { SCHEMA_VERSION = 1 };
+enum { SCHEMA_VERSION = 2 };
 int catalogue_schema_version(struct sqlite3 *db);		/* user_version, or -1 */
 /* Applies the steps from the version that the file has to SCHEMA_VERSION, each in a transaction. */
 int catalogue_schema_upgrade(struct sqlite3 *db, struct err *err);
@@ -113,7 +114,7 @@ int catalogue_schema_check(struct sqlite3 *db, struct err *err);
 
 /* ---- cat_meta.c: immutable rows of metadata -------------------------------------------------- */
 
-enum { META_COLUMNS = N_FIELDS + 5 };
+enum { META_COLUMNS = N_FIELDS + 7 };
 void meta_seal(const struct image_meta *m, struct digest *seal); /* equal metadata, equal seal */
 int meta_insert(struct catalogue *c, const struct image_meta *m, int64_t *id, struct err *err);
 void meta_next(struct cat_query *q, struct image_meta *m);       /* takes META_COLUMNS columns */
@@ -128,6 +129,7 @@ struct image_brief {
 	bool live, selected, announced, verified;	/* verified: the current object is stored */
 	struct digest sha512, pending_sha512, seal, pending_seal;
 	int64_t expires;
+	bool partial, pending_partial;	/* not stored, but blocks of it can be read */
 };
 int image_brief_get(struct catalogue *c, const char *identifier, struct image_brief *b, bool *found,
 		    struct err *err);
@@ -135,11 +137,17 @@ int image_brief_by_id(struct catalogue *c, int64_t id, struct image_brief *b, bo
 		      struct err *err);
 
 /*
- * The current version is withdrawn: an expired row if it was selected or stored, Expire events if
- * it had been announced.  Changes nothing else of the image row.
+ * The current version is withdrawn: an expired row if it was selected or stored (in part, too),
+ * Expire events if it had been announced.  Changes nothing else of the image row.
  */
 int image_withdraw(struct catalogue *c, struct image_brief *b, enum reason reason,
 		   const char *replaced_by, int64_t now, struct err *err);
+/*
+ * The pending version is about to go without having become current: an expired row if blocks of it
+ * could be read, because the mount has shown it then.
+ */
+int image_withdraw_pending(struct catalogue *c, const struct image_brief *b, enum reason reason,
+			   const char *replaced_by, int64_t now, struct err *err);
 /* Withdraws and takes the image out of the live view. */
 int image_leave(struct catalogue *c, struct image_brief *b, enum reason reason, int64_t now,
 		struct err *err);
@@ -151,8 +159,7 @@ int image_announce(struct catalogue *c, int64_t id, int64_t now, struct err *err
 /* ---- cat_object.c, cat_endorser.c, cat_event.c ----------------------------------------------- */
 
 /* Makes the object's row if there is none, and lets it be tried again. */
-int object_name(struct catalogue *c, const struct digest *d, int64_t size, int64_t mtime,
-		struct err *err);
+int object_name(struct catalogue *c, const struct image_meta *m, int64_t mtime, struct err *err);
 int object_collect(struct catalogue *c, struct err *err); /* rows that nothing names */
 
 /* Who holds this credential (dn_equal()) and is linked (subscription 0: anyone).  0: none. */
@@ -164,6 +171,29 @@ int endorser_refresh(struct catalogue *c, int64_t subscription, struct err *err)
 /* type with the metadata of meta; filename as vmcatcher's FILENAME; reason may be NULL. */
 int event_add(struct catalogue *c, const char *type, int64_t meta, const char *list_id,
 	      const char *filename, const char *reason, int64_t now, struct err *err);
+
+/* ---- cat_signer.c ---------------------------------------------------------------------------- */
+
+/* A list was applied, its signer stands in the subscription: its live images are that one's. */
+int signer_applied(struct catalogue *c, int64_t subscription, struct err *err);
+/*
+ * Before and after an endorser, a credential, or (linked) a link goes: what somebody vouched for
+ * before, and nobody does after, is distrusted.  vouchers_free() *out in every case.
+ */
+struct vouchers;
+int vouchers_read(struct catalogue *c, bool linked, struct vouchers **out, struct err *err);
+int vouchers_review(struct catalogue *c, const struct vouchers *v, enum reason reason,
+		    struct err *err);
+void vouchers_free(struct vouchers *v);
+
+/* ---- cat_attestation.c ----------------------------------------------------------------------- */
+
+/*
+ * To be called before an endorser, a link or (subject not NULL) a credential of it goes: what its
+ * attestations had to do with may be tried again, and those of the credential count no longer.
+ */
+int attestation_leave(struct catalogue *c, int64_t endorser, const char *subject,
+		      const char *issuer, struct err *err);
 
 /* ---- cat_apply.c ----------------------------------------------------------------------------- */
 
@@ -190,7 +220,14 @@ int message_write(struct catalogue *c, const struct digest *message, const void 
 /* The stored bytes if they hash to what they are named by (or to *expected); -EBADMSG otherwise. */
 int message_read(struct catalogue *c, const struct digest *message, bool payload,
 		 const struct digest *expected, struct buf *out, struct err *err);
-/* Removes messages that no subscription refers to; the write lock must be held. */
+/*
+ * Calls fn for each stored message (not payload), in no order; fn may store further ones.
+ */
+int message_each(struct catalogue *c, int (*fn)(void *arg, const struct digest *message), void *arg,
+		 struct err *err);
+/* Whether a row refers to the message. */
+int message_is_used(struct catalogue *c, const struct digest *message, bool *used, struct err *err);
+/* Removes messages that no row refers to; the write lock must be held. */
 int message_sweep(struct catalogue *c, struct err *err);
 
 /* ---- catalogue_check.c, cat_rebuild.c -------------------------------------------------------- */

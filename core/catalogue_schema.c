@@ -11,6 +11,8 @@
  *   object ------ one row a digest that a live image or an unpurged expired one names
  *   wish -------- selections of images that no stored list names (after a rebuild)
  *   event ------- outbox
+ *   attestation 1--n attested       a signed message of block digests, and what it says
+ *   signer ------ who signed lists that withdrawn images came from, and one message of theirs
  *
  * States on which trust or a file's life depends are words under a CHECK, not numbers: a flipped
  * bit makes a word that integrity_check refuses, where it would make one valid number of another.
@@ -32,6 +34,16 @@
 	"UPDATE revision SET n = n + 1;" \
 	"UPDATE " table " SET rev = (SELECT n FROM revision) WHERE " key ";"
 #define DIGEST_CHECK(column) "CHECK (length(" column ") = 64)"
+#define REV_OBJECT(d) \
+	REV("object", "digest = " d) \
+	"UPDATE image SET rev = (SELECT n FROM revision) WHERE sha512 = " d \
+	" OR pending_sha512 = " d ";"
+#define ATTESTED_BY(which) \
+	"(SELECT t.sha512 FROM attested t JOIN attestation a ON a.id = t.attestation WHERE " which ")"
+#define REV_ATTESTED(which) \
+	REV("object", "digest IN " ATTESTED_BY(which)) \
+	"UPDATE image SET rev = (SELECT n FROM revision) WHERE sha512 IN " ATTESTED_BY(which) \
+	" OR pending_sha512 IN " ATTESTED_BY(which) ";"
 #define FLAG(column) column " INTEGER NOT NULL DEFAULT 0 CHECK (" column " IN (0, 1))"
 
 static const char step_1_trust[] =
@@ -188,6 +200,80 @@ static const char step_1_triggers[] =
 "CREATE TRIGGER refused_gone AFTER DELETE ON refused BEGIN"
 "  " REV("subscription", "id = OLD.subscription") " END;";
 
+/*
+ * Block digests: what lists and attestations say of them, and what is known of the stored trees.
+ * And who vouched for a version: a withdrawn one has to be distrusted with its own signer, not with
+ * that of the list that replaced it.
+ */
+static const char step_2_tables[] =
+"ALTER TABLE meta ADD COLUMN verity BLOB " DIGEST_CHECK("verity") ";"
+"ALTER TABLE meta ADD COLUMN verity_uri TEXT NOT NULL DEFAULT '';"
+"ALTER TABLE object ADD COLUMN tree BLOB " DIGEST_CHECK("tree") ";"
+"ALTER TABLE object ADD COLUMN " FLAG("degraded") ";"
+"ALTER TABLE object ADD COLUMN " FLAG("corrupt") ";"	/* found, its event sent */
+"ALTER TABLE object ADD COLUMN strict_reason TEXT NOT NULL DEFAULT '';"
+"ALTER TABLE image ADD COLUMN signer_subject TEXT;"	/* of the list that named it current */
+"ALTER TABLE image ADD COLUMN signer_issuer TEXT;"
+"ALTER TABLE expired ADD COLUMN signer_subject TEXT;"
+"ALTER TABLE expired ADD COLUMN signer_issuer TEXT;"
+"CREATE TABLE signer ("
+"  subject TEXT NOT NULL, issuer TEXT NOT NULL,"
+"  message BLOB NOT NULL " DIGEST_CHECK("message") ","
+"  PRIMARY KEY (subject, issuer)) STRICT, WITHOUT ROWID;"
+"CREATE TABLE attestation ("
+"  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+"  message BLOB NOT NULL UNIQUE " DIGEST_CHECK("message") ","
+"  payload BLOB NOT NULL " DIGEST_CHECK("payload") ","
+"  source TEXT NOT NULL,"		/* the URL it came from; '': given by hand */
+"  list_id TEXT NOT NULL,"		/* of the subscription it was fetched for, or '' */
+"  subject TEXT NOT NULL, issuer TEXT NOT NULL,"
+"  endorser INTEGER REFERENCES endorser ON DELETE SET NULL,"
+"  trust TEXT NOT NULL CHECK (trust IN ('trusted', 'distrusted')),"
+"  imported INTEGER NOT NULL) STRICT;"
+"CREATE INDEX attestation_source ON attestation (source);"
+"CREATE INDEX attestation_endorser ON attestation (endorser);"
+"CREATE TABLE attested ("
+"  attestation INTEGER NOT NULL REFERENCES attestation ON DELETE CASCADE,"
+"  sha512 BLOB NOT NULL " DIGEST_CHECK("sha512") ","
+"  size INTEGER NOT NULL CHECK (size > 0),"
+"  verity BLOB NOT NULL " DIGEST_CHECK("verity") ","
+"  uri TEXT NOT NULL, identifier TEXT NOT NULL,"
+"  PRIMARY KEY (attestation, sha512)) STRICT, WITHOUT ROWID;"
+"CREATE INDEX attested_sha512 ON attested (sha512);"
+"UPDATE image SET signer_subject = (SELECT s.signer_subject FROM subscription s"
+"  WHERE s.id = image.subscription), signer_issuer = (SELECT s.signer_issuer"
+"  FROM subscription s WHERE s.id = image.subscription) WHERE live = 1 AND pending IS NULL;"
+"INSERT OR REPLACE INTO signer SELECT signer_subject, signer_issuer, message FROM subscription"
+"  WHERE stored = 1 AND message IS NOT NULL AND signer_subject IS NOT NULL"
+"  AND signer_issuer IS NOT NULL;"
+/* Stored lists may say what the version before could not read: see check_images(). */
+"INSERT INTO note SELECT 'reapply', '1' WHERE EXISTS (SELECT 1 FROM subscription)"
+"  ON CONFLICT (key) DO NOTHING;";
+
+/* The root of an object follows from attestations, their signers and links too. */
+static const char step_2_triggers[] =
+"DROP TRIGGER object_change;"
+"CREATE TRIGGER object_change AFTER UPDATE OF size, mtime, state, tries, next_try, code, error,"
+"  fetched, tree, degraded, strict_reason ON object"
+"  WHEN OLD.state IS NOT NEW.state OR OLD.tries IS NOT NEW.tries"
+"    OR OLD.error IS NOT NEW.error OR OLD.code IS NOT NEW.code OR OLD.size IS NOT NEW.size"
+"    OR OLD.fetched IS NOT NEW.fetched OR OLD.next_try IS NOT NEW.next_try"
+"    OR OLD.mtime IS NOT NEW.mtime OR OLD.tree IS NOT NEW.tree"
+"    OR OLD.degraded IS NOT NEW.degraded OR OLD.strict_reason IS NOT NEW.strict_reason"
+"  BEGIN " REV("object", "id = NEW.id")
+    REV("image", "sha512 = NEW.digest OR pending_sha512 = NEW.digest") " END;"
+"CREATE TRIGGER attested_new AFTER INSERT ON attested BEGIN"
+"  " REV_OBJECT("NEW.sha512") " END;"
+"CREATE TRIGGER attested_gone AFTER DELETE ON attested BEGIN"
+"  " REV_OBJECT("OLD.sha512") " END;"
+"CREATE TRIGGER attestation_change AFTER UPDATE OF endorser, trust ON attestation"
+"  WHEN OLD.endorser IS NOT NEW.endorser OR OLD.trust IS NOT NEW.trust"
+"  BEGIN " REV_ATTESTED("a.id = NEW.id") " END;"
+"CREATE TRIGGER link_attested AFTER INSERT ON link BEGIN"
+"  " REV_ATTESTED("a.endorser = NEW.endorser") " END;"
+"CREATE TRIGGER link_unattested AFTER DELETE ON link BEGIN"
+"  " REV_ATTESTED("a.endorser = OLD.endorser") " END;";
+
 /* The number stands twice, written in one transaction: see check_version() in cat_open.c. */
 #define STEP_DONE(number) \
 	"PRAGMA user_version = " number ";" \
@@ -196,6 +282,7 @@ static const char step_1_triggers[] =
 
 static const char *const steps[SCHEMA_VERSION][4] = {
 	{ step_1_trust, step_1_images, step_1_triggers, STEP_DONE("1") },
+	{ step_2_tables, step_2_triggers, "", STEP_DONE("2") },
 };
 
 int

@@ -11,12 +11,13 @@
 #define META_NAMES \
 	"identifier, title, description, version, comments, os, osversion, arch, hypervisor," \
 	" format, size, sha512, uri, group_name, vo, created, expires, mpuri," \
-	" bytes, digest, created_at, expires_at, json"
+	" bytes, digest, created_at, expires_at, json, verity, verity_uri"
 #define META(m) \
 	m ".identifier, " m ".title, " m ".description, " m ".version, " m ".comments, " m ".os, " \
 	m ".osversion, " m ".arch, " m ".hypervisor, " m ".format, " m ".size, " m ".sha512, " \
 	m ".uri, " m ".group_name, " m ".vo, " m ".created, " m ".expires, " m ".mpuri, " \
-	m ".bytes, " m ".digest, " m ".created_at, " m ".expires_at, " m ".json"
+	m ".bytes, " m ".digest, " m ".created_at, " m ".expires_at, " m ".json, " m ".verity, " \
+	m ".verity_uri"
 
 #define ENDORSER "SELECT id, rev, ino, name, allow_sha1, any_purpose, blocks_only FROM endorser "
 
@@ -33,12 +34,16 @@
 	" FROM image i JOIN subscription s ON s.id = i.subscription JOIN meta m ON m.id = i.meta" \
 	" LEFT JOIN meta p ON p.id = i.pending "
 
+/* Its blocks can be read although not all of them are here. */
+#define PARTIAL(o) "coalesce(" o ".state <> 'verified' AND " o ".tree IS NOT NULL, 0)"
+
 #define BRIEF \
 	"SELECT i.id, i.subscription, i.meta, coalesce(i.pending, 0), i.live, i.selected," \
 	" i.announced, coalesce(o.state = 'verified', 0), i.sha512, i.pending_sha512, m.seal," \
-	" p.seal, i.expires" \
+	" p.seal, i.expires, " PARTIAL("o") ", " PARTIAL("n") \
 	" FROM image i JOIN meta m ON m.id = i.meta LEFT JOIN meta p ON p.id = i.pending" \
-	" LEFT JOIN object o ON o.digest = i.sha512 "
+	" LEFT JOIN object o ON o.digest = i.sha512" \
+	" LEFT JOIN object n ON n.digest = i.pending_sha512 "
 
 /* What live images name, and what withdrawn ones still name. */
 #define LIVE_NAMES(digest) \
@@ -46,6 +51,51 @@
 	" OR EXISTS (SELECT 1 FROM image WHERE pending_sha512 = " digest " AND live = 1))"
 #define EXPIRED_NAMES(digest, also) \
 	"EXISTS (SELECT 1 FROM expired WHERE sha512 = " digest " AND bytes = 'kept'" also ")"
+/* Versions that were withdrawn, and may still be read where they are open. */
+#define WITHDRAWN(x, digest) \
+	x ".sha512 = " digest " AND " x ".bytes = 'kept' AND " x ".trust = 'withdrawn'"
+
+/* Attested rows that count now: trusted, by a blocks-only endorser or one linked to the image. */
+#define NAMED_BY_LINKED(column, digest) \
+	"EXISTS (SELECT 1 FROM image i JOIN link l ON l.subscription = i.subscription" \
+	" WHERE i." column " = " digest " AND i.live = 1 AND l.endorser = e.id)"
+#define ATTESTED_BY(digest, size, linked) \
+	"attested t JOIN attestation a ON a.id = t.attestation JOIN endorser e ON e.id = a.endorser" \
+	" WHERE t.sha512 = " digest " AND t.size = " size " AND a.trust = 'trusted'" \
+	" AND (e.blocks_only = 1 OR " linked ")"
+#define ATTESTED(digest, size) \
+	ATTESTED_BY(digest, size, NAMED_BY_LINKED("sha512", digest) \
+		    " OR " NAMED_BY_LINKED("pending_sha512", digest))
+
+/* Every fs-verity digest that is named for an object, and its root if there is only one. */
+#define ROOTS(digest, size) \
+	"SELECT m.verity AS v FROM image i JOIN meta m ON m.id = i.meta" \
+	" WHERE i.sha512 = " digest " AND i.live = 1 AND m.verity IS NOT NULL" \
+	" UNION SELECT m.verity FROM image i JOIN meta m ON m.id = i.pending" \
+	" WHERE i.pending_sha512 = " digest " AND i.live = 1 AND m.verity IS NOT NULL" \
+	" UNION SELECT t.verity FROM " ATTESTED(digest, size)
+#define ONLY_ONE(roots) "(SELECT CASE count(*) WHEN 1 THEN max(v) END FROM (" roots "))"
+#define ROOT(digest, size) ONLY_ONE(ROOTS(digest, size))
+
+/*
+ * The same for an object that only withdrawn images name, while it is here in part.  Who was linked
+ * to a list that is no longer subscribed to is not known any more; then the tree must be the one
+ * that was proved while they were.
+ */
+#define KEPT_ATTESTED(digest, size, tree) \
+	ATTESTED_BY(digest, size, \
+		    "EXISTS (SELECT 1 FROM expired y LEFT JOIN subscription s" \
+		    " ON s.list_id = y.list_id WHERE " WITHDRAWN("y", digest) \
+		    " AND (s.id IS NULL AND t.verity = " tree " OR EXISTS (SELECT 1 FROM link l" \
+		    " WHERE l.subscription = s.id AND l.endorser = e.id)))")
+#define KEPT_ROOTS(digest, size, tree) \
+	"SELECT m.verity AS v FROM expired x JOIN meta m ON m.id = x.meta" \
+	" WHERE " WITHDRAWN("x", digest) " AND m.verity IS NOT NULL" \
+	" UNION SELECT t.verity FROM " KEPT_ATTESTED(digest, size, tree)
+#define OBJECT_ROOT \
+	"CASE WHEN " PARTIAL("o") " AND NOT " LIVE_NAMES("o.digest") \
+	" THEN " ONLY_ONE(KEPT_ROOTS("o.digest", "o.size", "o.tree")) \
+	" ELSE " ROOT("o.digest", "o.size") " END"
 
 #define OBJECT \
 	"SELECT o.id, o.rev, o.ino, o.digest, o.size, o.mtime, o.state, o.tries, o.next_try," \
@@ -57,11 +107,31 @@
 	" AND selected = 1)," \
 	" CASE WHEN " LIVE_NAMES("o.digest") " THEN 0" \
 	" WHEN " EXPIRED_NAMES("o.digest", " AND trust = 'withdrawn'") " THEN 1" \
-	" WHEN " EXPIRED_NAMES("o.digest", "") " THEN 2 ELSE 1 END FROM object o "
+	" WHEN " EXPIRED_NAMES("o.digest", "") " THEN 2 ELSE 1 END," \
+	" o.tree, " OBJECT_ROOT ", o.degraded, o.strict_reason FROM object o "
+
+#define ATTESTATION \
+	"SELECT a.id, a.message, a.payload, a.source, a.list_id, a.subject, a.issuer," \
+	" coalesce(e.name, ''), a.trust, a.imported," \
+	" (SELECT count(*) FROM attested t WHERE t.attestation = a.id)" \
+	" FROM attestation a LEFT JOIN endorser e ON e.id = a.endorser "
+
+/* What is not stored may be tried anew. */
+#define RETRY \
+	"UPDATE object SET tries = 0, next_try = 0, strict_reason = '', corrupt = 0," \
+	" state = CASE state WHEN 'failed' THEN 'missing' ELSE state END" \
+	" WHERE state <> 'verified' AND digest IN (SELECT t.sha512 FROM attested t" \
+	" JOIN attestation a ON a.id = t.attestation WHERE "
+
+/* Who signed the list that named it: an image's pending version is in the list of now. */
+#define SIGNER_COLUMN(column) \
+	"CASE ?13 WHEN 1 THEN s." column " ELSE i." column " END FROM image i" \
+	" JOIN subscription s ON s.id = i.subscription WHERE i.id = ?12"
 
 #define EXPIRED \
 	"SELECT x.id, x.rev, x.ino, x.name, x.list_id, x.reason, x.expired_at, x.replaced_by," \
-	" x.trust, x.bytes = 'purged', x.selected, x.error, " META("m") " FROM expired x JOIN meta m ON m.id = x.meta "
+	" x.trust, x.bytes = 'purged', x.selected, x.error, " META("m") \
+	" FROM expired x JOIN meta m ON m.id = x.meta "
 
 #define EVENT "SELECT id, uuid, time, type, identifier, list_id, json FROM event "
 
@@ -81,7 +151,7 @@ static const char *const statements[N_SQL] = {
 
 /* endorsers */
 [SQL_ENDORSER_ADD] = "INSERT INTO endorser (ino, name, allow_sha1, any_purpose, blocks_only)"
-	" VALUES (?1, ?2, ?3, ?4, 0)",
+	" VALUES (?1, ?2, ?3, ?4, ?5)",
 [SQL_ENDORSER_ID] = "SELECT id FROM endorser WHERE name = ?1",
 [SQL_ENDORSER_SWITCHES] = "UPDATE endorser SET allow_sha1 = max(allow_sha1, ?2),"
 	" any_purpose = max(any_purpose, ?3) WHERE id = ?1",
@@ -142,7 +212,9 @@ static const char *const statements[N_SQL] = {
 	" WHERE state IN ('ok', 'failed') AND stored = 1 AND expires <= ?1 ORDER BY id",
 [SQL_SUBSCRIPTION_NEXT_EXPIRY] = "SELECT min(expires) FROM subscription"
 	" WHERE state IN ('ok', 'failed') AND stored = 1",
-[SQL_SUBSCRIPTION_MESSAGES] = "SELECT 1 FROM subscription WHERE message = ?1",
+[SQL_MESSAGE_USED] = "SELECT 1 FROM subscription WHERE message = ?1"
+	" UNION ALL SELECT 1 FROM attestation WHERE message = ?1"
+	" UNION ALL SELECT 1 FROM signer WHERE message = ?1",
 [SQL_SUBSCRIPTION_PAYLOAD] = "SELECT payload FROM subscription WHERE id = ?1",
 [SQL_SUBSCRIPTION_YIELDING] = "SELECT DISTINCT r.subscription FROM refused r"
 	" JOIN subscription s ON s.id = r.subscription"
@@ -150,7 +222,8 @@ static const char *const statements[N_SQL] = {
 
 /* metadata */
 [SQL_META_ADD] = "INSERT INTO meta (" META_NAMES ", seal) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7,"
-	" ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)",
+	" ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25,"
+	" ?26)",
 [SQL_META_DELETE] = "DELETE FROM meta WHERE id = ?1"
 	" AND NOT EXISTS (SELECT 1 FROM image WHERE meta = ?1)"
 	" AND NOT EXISTS (SELECT 1 FROM image WHERE pending = ?1)"
@@ -187,7 +260,10 @@ static const char *const statements[N_SQL] = {
 [SQL_IMAGE_SET_PENDING] = "UPDATE image SET pending = ?2, pending_sha512 = ?3 WHERE id = ?1",
 [SQL_IMAGE_SWAP_PENDING] = "UPDATE image SET meta = pending, sha512 = pending_sha512,"
 	" pending = NULL, pending_sha512 = NULL, expires = (SELECT min(m.expires_at, s.expires)"
-	" FROM meta m, subscription s WHERE m.id = image.pending AND s.id = image.subscription)"
+	" FROM meta m, subscription s WHERE m.id = image.pending AND s.id = image.subscription),"
+	" signer_subject = (SELECT s.signer_subject FROM subscription s"
+	" WHERE s.id = image.subscription), signer_issuer = (SELECT s.signer_issuer"
+	" FROM subscription s WHERE s.id = image.subscription)"
 	" WHERE id = ?1 AND pending IS NOT NULL",
 [SQL_IMAGE_SET_GENERATION] = "UPDATE image SET generation = ?2 WHERE id = ?1",
 [SQL_IMAGE_LABEL] = "SELECT i.identifier, i.name, s.list_id FROM image i"
@@ -225,9 +301,14 @@ static const char *const statements[N_SQL] = {
 /* objects */
 [SQL_OBJECT_ADD] = "INSERT INTO object (ino, digest, size, mtime, state)"
 	" VALUES (?1, ?2, ?3, ?4, 'missing')",
+/* A verified object keeps why it was not read by blocks, until another root is named for it. */
 [SQL_OBJECT_RENEW] = "UPDATE object SET size = ?2, tries = 0, next_try = 0,"
+	" strict_reason = CASE WHEN state <> 'verified' OR (?3 IS NOT NULL AND ?3 NOT IN ("
+	ROOTS("object.digest", "object.size") ")) THEN '' ELSE strict_reason END,"
+	" corrupt = CASE state WHEN 'verified' THEN corrupt ELSE 0 END,"
 	" state = CASE WHEN state = 'failed' THEN 'missing' ELSE state END WHERE digest = ?1"
-	" AND (size <> ?2 OR tries <> 0 OR next_try <> 0 OR state = 'failed')",
+	" AND (size <> ?2 OR tries <> 0 OR next_try <> 0 OR state = 'failed'"
+	" OR strict_reason <> '' OR corrupt <> 0)",
 [SQL_OBJECT_BRIEF] = "SELECT state = 'verified', size FROM object WHERE digest = ?1",
 [SQL_OBJECT_GET] = OBJECT "WHERE o.digest = ?1",
 [SQL_OBJECT_EACH] = OBJECT "ORDER BY o.id",
@@ -237,18 +318,65 @@ static const char *const statements[N_SQL] = {
 	" WHERE i.sha512 = ?1 AND i.live = 1"
 	" UNION ALL SELECT m.uri, s.list_id, i.id FROM image i"
 	" JOIN meta m ON m.id = i.pending JOIN subscription s ON s.id = i.subscription"
-	" WHERE i.pending_sha512 = ?1 AND i.live = 1)"
+	" WHERE i.pending_sha512 = ?1 AND i.live = 1"
+	" UNION ALL SELECT m.uri, x.list_id, x.id FROM expired x JOIN meta m ON m.id = x.meta"
+	" WHERE " WITHDRAWN("x", "?1") " AND NOT " LIVE_NAMES("?1") ")"
 	" GROUP BY uri ORDER BY min(id)",
 [SQL_OBJECT_VERIFIED] = "UPDATE object SET state = 'verified', tries = 0, next_try = 0, code = 0,"
-	" error = '', etag = '', etag_url = '', fetched = ?2 WHERE digest = ?1",
+	" error = '', etag = '', etag_url = '', fetched = ?2, tree = ?3, degraded = 0, corrupt = 0"
+	" WHERE digest = ?1",
 [SQL_OBJECT_FAILED] = "UPDATE object SET state = 'failed', code = ?2, error = ?3,"
 	" tries = tries + ?4, next_try = ?5 WHERE digest = ?1 AND state <> 'verified'",
+/* What was signed contradicts itself, and will until something else is signed. */
+[SQL_OBJECT_CONTRADICTED] = "UPDATE object SET state = 'failed', code = ?2, error = ?3,"
+	" tries = max(tries, ?4), next_try = 0, tree = NULL"
+	" WHERE digest = ?1 AND state <> 'verified'",
 [SQL_OBJECT_RESET_TRIES] = "UPDATE object SET tries = 0, next_try = 0,"
 	" state = CASE WHEN state = 'failed' THEN 'missing' ELSE state END WHERE digest = ?1",
 [SQL_OBJECT_PARTIAL] = "UPDATE object SET etag_url = ?2, etag = ?3 WHERE digest = ?1",
 [SQL_OBJECT_LOST] = "UPDATE object SET state = 'missing', code = ?3, error = ?2, tries = 0,"
-	" next_try = 0, fetched = 0 WHERE digest = ?1",
-[SQL_OBJECT_PURGED] = "UPDATE object SET state = 'missing', fetched = 0 WHERE digest = ?1",
+	" next_try = 0, fetched = 0, tree = NULL, degraded = 0, corrupt = 0, strict_reason = ''"
+	" WHERE digest = ?1",
+[SQL_OBJECT_PURGED] = "UPDATE object SET state = 'missing', fetched = 0, tree = NULL,"
+	" degraded = 0, corrupt = 0, strict_reason = '' WHERE digest = ?1",
+/* Lists before attestations, each in the order of their images. */
+[SQL_OBJECT_SIDECARS] = "SELECT uri, list_id FROM ("
+	"SELECT CASE m.verity_uri WHEN '' THEN m.uri || '.fsv' ELSE m.verity_uri END AS uri,"
+	" s.list_id AS list_id, 0 AS kind, i.id AS id"
+	" FROM image i JOIN meta m ON m.id IN (i.meta, i.pending) AND m.digest = ?1"
+	" JOIN subscription s ON s.id = i.subscription"
+	" WHERE (i.sha512 = ?1 OR i.pending_sha512 = ?1) AND i.live = 1 AND m.verity = ?2"
+	" UNION ALL SELECT CASE x.uri WHEN '' THEN m.uri || '.fsv' ELSE x.uri END, s.list_id, 1, i.id"
+	" FROM image i JOIN meta m ON m.id IN (i.meta, i.pending) AND m.digest = ?1"
+	" JOIN subscription s ON s.id = i.subscription"
+	" JOIN (SELECT t.uri AS uri FROM " ATTESTED("?1", "?3") " AND t.verity = ?2) x"
+	" WHERE (i.sha512 = ?1 OR i.pending_sha512 = ?1) AND i.live = 1"
+	" UNION ALL SELECT CASE m.verity_uri WHEN '' THEN m.uri || '.fsv' ELSE m.verity_uri END,"
+	" x.list_id, 0, x.id FROM expired x JOIN meta m ON m.id = x.meta"
+	" WHERE " WITHDRAWN("x", "?1") " AND m.verity = ?2 AND NOT " LIVE_NAMES("?1")
+	" UNION ALL SELECT CASE k.uri WHEN '' THEN m.uri || '.fsv' ELSE k.uri END, x.list_id, 1, x.id"
+	" FROM expired x JOIN meta m ON m.id = x.meta"
+	" JOIN (SELECT t.uri AS uri FROM " KEPT_ATTESTED("?1", "?3", "?2") " AND t.verity = ?2) k"
+	" WHERE " WITHDRAWN("x", "?1") " AND NOT " LIVE_NAMES("?1") ")"
+	" GROUP BY uri ORDER BY min(kind), min(id)",
+[SQL_OBJECT_ROOTED] = "UPDATE object SET tree = ?2, strict_reason = '',"
+	" error = CASE state WHEN 'failed' THEN '' ELSE error END,"
+	" code = CASE state WHEN 'failed' THEN 0 ELSE code END, state = 'missing'"
+	" WHERE digest = ?1 AND state <> 'verified'",
+[SQL_OBJECT_STRICT] = "UPDATE object SET strict_reason = ?2,"
+	" tree = CASE state WHEN 'verified' THEN tree END WHERE digest = ?1",
+[SQL_OBJECT_ABANDONED] = "UPDATE object SET tree = NULL, etag = '', etag_url = ''"
+	" WHERE digest = ?1 AND state <> 'verified'",
+[SQL_OBJECT_SET_TREE] = "UPDATE object SET tree = ?2 WHERE digest = ?1 AND state = 'verified'",
+[SQL_OBJECT_HARM] = "SELECT state = 'verified', corrupt FROM object WHERE digest = ?1",
+[SQL_OBJECT_CORRUPT] = "UPDATE object SET corrupt = 1, degraded = max(degraded, ?3),"
+	" error = CASE ?3 WHEN 1 THEN ?2 ELSE error END,"
+	" code = CASE ?3 WHEN 1 THEN ?4 ELSE code END WHERE digest = ?1",
+[SQL_OBJECT_HEALED] = "UPDATE object SET corrupt = 0, degraded = 0,"
+	" error = CASE WHEN degraded = 1 THEN '' ELSE error END,"
+	" code = CASE WHEN degraded = 1 THEN 0 ELSE code END WHERE digest = ?1",
+[SQL_OBJECT_DISAGREEING] = "SELECT digest, size FROM object o WHERE (SELECT count(*) FROM ("
+	ROOTS("o.digest", "o.size") ")) > 1 ORDER BY id",
 [SQL_OBJECT_COLLECT] = "DELETE FROM object WHERE state <> 'verified'"
 	" AND NOT " LIVE_NAMES("object.digest") " AND NOT " EXPIRED_NAMES("object.digest", ""),
 [SQL_OBJECT_RIVAL_SIZE] = "SELECT 1 FROM image i"
@@ -262,10 +390,36 @@ static const char *const statements[N_SQL] = {
 [SQL_OBJECT_IS_LIVE] = "SELECT " LIVE_NAMES("?1"),
 [SQL_OBJECT_ADOPTABLE] = "SELECT digest, size FROM object WHERE state <> 'verified' ORDER BY id",
 
+[SQL_OBJECT_SIZE] = "SELECT size FROM object WHERE digest = ?1",
+[SQL_OBJECT_RETRY_ATTESTATION] = RETRY "a.id = ?1)",
+[SQL_OBJECT_RETRY_ENDORSER] = RETRY "a.endorser = ?1)",
+
+/* attestations */
+[SQL_ATTESTATION_EACH] = ATTESTATION "ORDER BY a.id",
+[SQL_ATTESTATION_BY_MESSAGE] = ATTESTATION "WHERE a.message = ?1",
+[SQL_ATTESTATION_ADD] = "INSERT INTO attestation (message, payload, source, list_id, subject,"
+	" issuer, endorser, trust, imported) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'trusted', ?8)",
+[SQL_ATTESTATION_TRUST] = "UPDATE attestation SET endorser = ?2, trust = ?3 WHERE id = ?1",
+[SQL_ATTESTATION_OF] = "SELECT id, subject, issuer FROM attestation WHERE endorser = ?1",
+[SQL_ATTESTATION_DISOWN] = "UPDATE attestation SET endorser = NULL WHERE id = ?1",
+[SQL_ATTESTATION_REPLACE] = "DELETE FROM attestation WHERE source = ?2 AND id <> ?1",
+[SQL_ATTESTATION_COLLECT] = "DELETE FROM attestation"
+	" WHERE NOT EXISTS (SELECT 1 FROM attested t WHERE t.attestation = attestation.id)",
+[SQL_ATTESTED_EACH] = "SELECT sha512, size, verity, uri, identifier FROM attested"
+	" WHERE attestation = ?1 ORDER BY sha512",
+[SQL_ATTESTED_ADD] = "INSERT INTO attested (attestation, sha512, size, verity, uri, identifier)"
+	" VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+[SQL_ATTESTED_REPLACE] = "DELETE FROM attested WHERE sha512 = ?1 AND attestation IN"
+	" (SELECT id FROM attestation WHERE subject = ?2 AND issuer = ?3)",
+[SQL_ATTESTED_COUNT] = "SELECT count(*) FROM attested",
+
 /* expired */
 [SQL_EXPIRED_ADD] = "INSERT INTO expired (ino, name, list_id, reason, expired_at, replaced_by,"
-	" trust, bytes, meta, sha512, selected, error) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8,"
-	" ?9, ?10, ?11, coalesce((SELECT error FROM object WHERE digest = ?10), ''))",
+	" trust, bytes, meta, sha512, selected, error, signer_subject, signer_issuer)"
+	" VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11,"
+	" coalesce((SELECT CASE error WHEN '' THEN strict_reason ELSE error END"
+	" FROM object WHERE digest = ?10), ''), (SELECT " SIGNER_COLUMN("signer_subject") "),"
+	" (SELECT " SIGNER_COLUMN("signer_issuer") "))",
 [SQL_EXPIRED_NAME_TAKEN] = "SELECT 1 FROM expired WHERE name = ?1",
 [SQL_EXPIRED_EACH] = EXPIRED "ORDER BY x.id",
 [SQL_EXPIRED_STUBS] = "SELECT id, rev FROM expired ORDER BY id",
@@ -277,6 +431,40 @@ static const char *const statements[N_SQL] = {
 	" WHERE i.subscription = ?2 AND i.sha512 = expired.sha512 AND i.live = 1)",
 [SQL_EXPIRED_PURGE] = "UPDATE expired SET bytes = 'purged' WHERE sha512 = ?1"
 	" AND bytes = 'kept'",
+[SQL_EXPIRED_PURGE_SIZE] = "UPDATE expired SET bytes = 'purged' WHERE sha512 = ?1"
+	" AND bytes = 'kept' AND (SELECT m.bytes FROM meta m WHERE m.id = expired.meta) <> ?2",
+
+/* signers of what has been replaced */
+[SQL_SIGNER_OF_IMAGES] = "UPDATE image SET signer_subject = s.signer_subject,"
+	" signer_issuer = s.signer_issuer FROM subscription s WHERE s.id = ?1"
+	" AND image.subscription = ?1 AND image.live = 1 AND image.pending IS NULL"
+	" AND (image.signer_subject IS NOT s.signer_subject"
+	" OR image.signer_issuer IS NOT s.signer_issuer)",
+[SQL_SIGNER_KEEP] = "INSERT INTO signer SELECT signer_subject, signer_issuer, message"
+	" FROM subscription WHERE id = ?1 AND signer_subject IS NOT NULL"
+	" AND signer_issuer IS NOT NULL AND message IS NOT NULL"
+	" ON CONFLICT (subject, issuer) DO UPDATE SET message = excluded.message",
+[SQL_SIGNER_COLLECT] = "DELETE FROM signer WHERE NOT EXISTS (SELECT 1 FROM expired x"
+	" WHERE x.bytes = 'kept' AND x.signer_subject = subject AND x.signer_issuer = issuer)"
+	" AND NOT EXISTS (SELECT 1 FROM image i WHERE i.live = 1"
+	" AND i.signer_subject = subject AND i.signer_issuer = issuer)",
+[SQL_SIGNER_VOUCHERS] = "SELECT x.list_id, x.signer_subject, x.signer_issuer,"
+	" coalesce(s.id, 0) FROM expired x LEFT JOIN subscription s ON s.list_id = x.list_id"
+	" WHERE x.bytes = 'kept' AND x.trust = 'withdrawn' AND x.signer_subject IS NOT NULL"
+	" UNION SELECT s.list_id, i.signer_subject, i.signer_issuer, s.id FROM image i"
+	" JOIN subscription s ON s.id = i.subscription"
+	" WHERE i.live = 1 AND i.pending IS NOT NULL AND i.signer_subject IS NOT NULL",
+[SQL_SIGNER_DISTRUST] = "UPDATE expired SET trust = 'distrusted' WHERE signer_subject = ?1"
+	" AND signer_issuer = ?2 AND (?3 IS NULL OR list_id = ?3) AND bytes = 'kept'"
+	" AND trust <> 'distrusted'",
+[SQL_SIGNER_WAITING] = "SELECT i.id FROM image i JOIN subscription s ON s.id = i.subscription"
+	" WHERE i.live = 1 AND i.pending IS NOT NULL AND i.signer_subject = ?1"
+	" AND i.signer_issuer = ?2 AND (?3 IS NULL OR s.list_id = ?3) ORDER BY i.id",
+[SQL_SIGNER_EACH] = "SELECT subject, issuer, message FROM signer WHERE EXISTS"
+	" (SELECT 1 FROM expired x WHERE x.bytes = 'kept' AND x.trust = 'withdrawn'"
+	" AND x.signer_subject = subject AND x.signer_issuer = issuer)"
+	" OR EXISTS (SELECT 1 FROM image i WHERE i.live = 1 AND i.pending IS NOT NULL"
+	" AND i.signer_subject = subject AND i.signer_issuer = issuer) ORDER BY 1, 2",
 
 /* events */
 [SQL_EVENT_ADD] = "INSERT INTO event (uuid, time, type, identifier, list_id, json)"
@@ -289,7 +477,10 @@ static const char *const statements[N_SQL] = {
 	" (SELECT coalesce(max(tried), 0) FROM subscription), (SELECT count(*) FROM expired),"
 	" count(*), coalesce(sum(i.selected), 0),"
 	" coalesce(sum(i.selected AND o.state = 'verified'), 0),"
-	" coalesce(sum(i.selected AND o.state = 'failed'), 0)"
+	" coalesce(sum(i.selected AND o.state = 'failed'), 0),"
+	" coalesce(sum(i.selected AND o.state <> 'verified' AND o.tree IS NOT NULL"
+	" AND o.tree = " ROOT("o.digest", "o.size") "), 0),"
+	" coalesce(sum(i.selected AND o.state = 'verified' AND o.degraded), 0)"
 	" FROM image i LEFT JOIN object o ON o.digest = i.sha512 WHERE i.live = 1",
 
 /* consistency */

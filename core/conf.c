@@ -26,40 +26,77 @@ struct conf_origin {
 	unsigned line;		/* 0: not from a file */
 };
 
-static const char list_ca_prefix[] = "tls_ca.";
+/* Keys that can also be said of one list: NAME.LIST. */
+struct list_key {
+	const char *prefix;
+	const char *none;	/* takes away what NAME says */
+	size_t offset;		/* of the struct conf_lists */
+	int (*read)(const char *text, char **out, struct err *err);
+};
 
-static bool
-is_list_ca(const char *name)
+static const struct list_key list_keys[] = {
+	{ "tls_ca.", "system", offsetof(struct conf, list_ca), confvalue_path },
+	{ "attestation.", "none", offsetof(struct conf, list_attestation), confvalue_url },
+};
+
+enum { N_LIST_KEYS = sizeof(list_keys) / sizeof(list_keys[0]) };
+
+static const struct list_key *
+find_list_key(const char *name)
 {
-	return strncmp(name, list_ca_prefix, strlen(list_ca_prefix)) == 0;
+	for (size_t i = 0; i < N_LIST_KEYS; i++)
+		if (strncmp(name, list_keys[i].prefix, strlen(list_keys[i].prefix)) == 0)
+			return &list_keys[i];
+	return NULL;
 }
 
-/* Sets tls_ca.LIST; "system" takes an earlier setting away. */
-static int
-set_list_ca(struct conf *conf, const char *list, const char *value, struct err *err)
+static struct conf_lists *
+lists_of(struct conf *conf, const struct list_key *key)
 {
-	char *path = NULL;
-	size_t i;
+	return (struct conf_lists *)(void *)((char *)conf + key->offset);
+}
+
+static const struct conf_lists *
+lists_of_const(const struct conf *conf, const struct list_key *key)
+{
+	return (const struct conf_lists *)(const void *)((const char *)conf + key->offset);
+}
+
+static struct conf_of_list *
+find_of_list(const struct conf_lists *lists, const char *list)
+{
+	for (size_t i = 0; i < lists->n; i++)
+		if (strcmp(lists->at[i].list, list) == 0)
+			return &lists->at[i];
+	return NULL;
+}
+
+static int
+set_of_list(struct conf *conf, const struct list_key *key, const char *name, const char *value,
+	    struct err *err)
+{
+	struct conf_lists *lists = lists_of(conf, key);
+	const char *list = name + strlen(key->prefix);
+	struct conf_of_list *one;
+	char *text = NULL;
 	int rc;
 
 	if (*list == '\0')
-		return err_set(err, EINVAL, "no list is named after 'tls_ca.'");
-	if (strcmp(value, "system") != 0) {
-		rc = confvalue_path(value, &path, err);
+		return err_set(err, EINVAL, "no list is named after '%s'", key->prefix);
+	if (strcmp(value, key->none) != 0) {
+		rc = key->read(value, &text, err);
 		if (rc != 0)
 			return rc;
 	}
-	for (i = 0; i < conf->n_list_ca; i++)
-		if (strcmp(conf->list_ca[i].list, list) == 0)
-			break;
-	if (i == conf->n_list_ca) {
-		conf->list_ca = xrealloc(conf->list_ca, (i + 1) * sizeof(*conf->list_ca));
-		conf->list_ca[i].list = xstrdup(list);
-		conf->n_list_ca++;
+	one = find_of_list(lists, list);
+	if (one == NULL) {
+		lists->at = xrealloc(lists->at, (lists->n + 1) * sizeof(*lists->at));
+		one = &lists->at[lists->n++];
+		one->list = xstrdup(list);
 	} else {
-		free(conf->list_ca[i].path);
+		free(one->value);
 	}
-	conf->list_ca[i].path = path;
+	one->value = text;
 	return 0;
 }
 
@@ -106,10 +143,11 @@ set_from(struct conf *conf, const char *name, const char *value, const char *sou
 	 struct err *err)
 {
 	const struct confkey *key = confkey_find(name);
+	const struct list_key *list_key = find_list_key(name);
 	const struct conf_origin *before = find_origin(conf, name);
 	int rc;
 
-	if (key == NULL && !is_list_ca(name))
+	if (key == NULL && list_key == NULL)
 		return refuse_name(name, err);
 	if (line > 0 && before != NULL && before->line > 0 && strcmp(before->source, source) == 0)
 		return err_set(err, EINVAL, "key '%s' stands here twice: first in line %u", name,
@@ -117,7 +155,7 @@ set_from(struct conf *conf, const char *name, const char *value, const char *sou
 	if (*value == '\0')
 		return err_set(err, EINVAL, "key '%s' has no value", name);
 	if (key == NULL)
-		rc = set_list_ca(conf, name + strlen(list_ca_prefix), value, err);
+		rc = set_of_list(conf, list_key, name, value, err);
 	else
 		rc = key->set(conf, key, value, err);
 	if (rc != 0) {
@@ -192,20 +230,27 @@ conf_load(const char *file, struct conf **out, struct err *err)
 	return conf_load_from(CONF_DEFAULT_FILE, false, CONF_DEFAULT_DROPINS, out, err);
 }
 
+static void
+lists_release(struct conf_lists *lists)
+{
+	for (size_t i = 0; i < lists->n; i++) {
+		free(lists->at[i].list);
+		free(lists->at[i].value);
+	}
+	free(lists->at);
+}
+
 void
 conf_free(struct conf *conf)
 {
 	if (conf == NULL)
 		return;
-	for (size_t i = 0; i < conf->n_list_ca; i++) {
-		free(conf->list_ca[i].list);
-		free(conf->list_ca[i].path);
-	}
+	for (size_t i = 0; i < N_LIST_KEYS; i++)
+		lists_release(lists_of(conf, &list_keys[i]));
 	for (size_t i = 0; i < conf->n_origins; i++) {
 		free(conf->origins[i].key);
 		free(conf->origins[i].source);
 	}
-	free(conf->list_ca);
 	free(conf->origins);
 	free(conf->state_dir);
 	free(conf->cache_dir);
@@ -215,6 +260,7 @@ conf_free(struct conf *conf)
 	free(conf->tls_ca);
 	free(conf->file_prefix);
 	free(conf->proxy);
+	free(conf->attestation);
 	free(conf->user);
 	free(conf->group);
 	free(conf->file);
@@ -224,7 +270,7 @@ conf_free(struct conf *conf)
 bool
 conf_has_key(const char *name)
 {
-	return confkey_find(name) != NULL || is_list_ca(name);
+	return confkey_find(name) != NULL || find_list_key(name) != NULL;
 }
 
 static bool
@@ -264,10 +310,17 @@ conf_check(const struct conf *conf, struct err *err)
 const char *
 conf_tls_ca(const struct conf *conf, const char *list_id)
 {
-	for (size_t i = 0; i < conf->n_list_ca; i++)
-		if (strcmp(conf->list_ca[i].list, list_id) == 0)
-			return conf->list_ca[i].path;
-	return conf->tls_ca;
+	const struct conf_of_list *one = find_of_list(&conf->list_ca, list_id);
+
+	return one != NULL ? one->value : conf->tls_ca;
+}
+
+const char *
+conf_attestation(const struct conf *conf, const char *list_id)
+{
+	const struct conf_of_list *one = find_of_list(&conf->list_attestation, list_id);
+
+	return one != NULL ? one->value : conf->attestation;
 }
 
 static void
@@ -286,6 +339,21 @@ tell(const struct conf *conf, const char *name, const char *value,
 	fn(arg, name, value, origin);
 }
 
+static void
+tell_of_lists(const struct conf *conf, const struct list_key *key,
+	      void (*fn)(void *arg, const char *key, const char *value, const char *origin),
+	      void *arg)
+{
+	const struct conf_lists *lists = lists_of_const(conf, key);
+
+	for (size_t i = 0; i < lists->n; i++) {
+		const struct conf_of_list *one = &lists->at[i];
+		CLEANUP_FREE char *name = xasprintf("%s%s", key->prefix, one->list);
+
+		tell(conf, name, one->value != NULL ? one->value : key->none, fn, arg);
+	}
+}
+
 void
 conf_each(const struct conf *conf,
 	  void (*fn)(void *arg, const char *key, const char *value, const char *origin), void *arg)
@@ -298,12 +366,8 @@ conf_each(const struct conf *conf,
 		key->show(conf, key, &value);
 		tell(conf, key->name, buf_str(&value), fn, arg);
 	}
-	for (size_t i = 0; i < conf->n_list_ca; i++) {
-		CLEANUP_FREE char *name = xasprintf("%s%s", list_ca_prefix, conf->list_ca[i].list);
-
-		tell(conf, name, conf->list_ca[i].path != NULL ? conf->list_ca[i].path : "system",
-		     fn, arg);
-	}
+	for (size_t k = 0; k < N_LIST_KEYS; k++)
+		tell_of_lists(conf, &list_keys[k], fn, arg);
 }
 
 int

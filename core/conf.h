@@ -24,7 +24,18 @@
 
 enum conf_select { SELECT_NONE, SELECT_ALL };
 enum conf_prefetch { PREFETCH_AUTO, PREFETCH_NEVER, PREFETCH_ALWAYS };
+enum conf_fill { FILL_IDLE, FILL_NEVER, FILL_NOW };
+enum conf_integrity { INTEGRITY_READ, INTEGRITY_OPEN };
 enum conf_keep { KEEP_ALWAYS, KEEP_NEVER, KEEP_AGE };
+
+/* Values of a key that hold for one list each: NAME.LIST. */
+struct conf_lists {
+	struct conf_of_list {
+		char *list;
+		char *value;	/* NULL: none, whatever NAME says */
+	} *at;
+	size_t n;
+};
 
 struct conf {
 	char *state_dir, *cache_dir, *run_dir, *cert_dir, *mountpoint;
@@ -41,25 +52,25 @@ struct conf {
 	int cache_min_free_percent;	/* of the file system; -1: cache_min_free is in bytes */
 	int64_t cache_min_free;		/* bytes, when the percentage is -1 */
 	int64_t read_timeout;		/* seconds; 0: EAGAIN at once */
+	int64_t block_timeout;		/* seconds; of a read that waits for blocks alone */
 	int64_t connect_timeout, stall_timeout;	/* seconds */
 	int64_t fetch_parallel;		/* 1..64 */
 	int64_t limit_rate;		/* bytes a second of one transfer; 0: off */
 	char *proxy;			/* NULL: none, whatever the environment says */
 	int prefetch;			/* enum conf_prefetch */
+	int fill;			/* enum conf_fill */
+	int integrity;			/* enum conf_integrity */
+	char *attestation;		/* URL of signed block digests for all lists; NULL: none */
 	char *user, *group;		/* group NULL: the user's */
 	int log_to_stderr;		/* boolean; default syslog */
 	enum log_level log_level;
 
 	/* of conf_load() itself */
 	char *file;			/* the main file read, NULL if only defaults hold */
-	struct conf_list_ca *list_ca;	/* tls_ca.LIST */
-	size_t n_list_ca;
+	struct conf_lists list_ca;	/* tls_ca.LIST */
+	struct conf_lists list_attestation;	/* attestation.LIST */
 	struct conf_origin *origins;	/* where each key came from, for config show */
 	size_t n_origins;
-};
-
-struct conf_list_ca {
-	char *list, *path;
 };
 
 /*
@@ -84,7 +95,7 @@ void conf_free(struct conf *conf);
 int conf_set(struct conf *conf, const char *key, const char *value, const char *origin,
 	     struct err *err);
 
-/* Whether the table has such a key (or it is tls_ca.LIST). */
+/* Whether the table has such a key (or it is tls_ca.LIST or attestation.LIST). */
 bool conf_has_key(const char *key);
 
 /* Whether it is a key of a feature that this version does not have. */
@@ -98,6 +109,9 @@ int conf_check(const struct conf *conf, struct err *err);
 
 /* The CA file or directory for the servers of a list: tls_ca.LIST, else tls_ca, else NULL. */
 const char *conf_tls_ca(const struct conf *conf, const char *list_id);
+
+/* Where signed block digests for a list are: attestation.LIST, else attestation, else NULL. */
+const char *conf_attestation(const struct conf *conf, const char *list_id);
 
 /*
  * Calls fn for every key in the table's order with its value as text and its origin

@@ -97,6 +97,18 @@ set_proxy(struct conf *conf, const struct confkey *key, const char *value, struc
 	return rc != 0 ? rc : replace_text(conf, key, url);
 }
 
+static int
+set_url(struct conf *conf, const struct confkey *key, const char *value, struct err *err)
+{
+	char *url = NULL;
+	int rc;
+
+	if (says_none(key, value))
+		return replace_text(conf, key, NULL);
+	rc = confvalue_url(value, &url, err);
+	return rc != 0 ? rc : replace_text(conf, key, url);
+}
+
 static void
 show_proxy(const struct conf *conf, const struct confkey *key, struct buf *out)
 {
@@ -274,6 +286,8 @@ static const char *const no_yes[] = { "no", "yes", NULL };
 static const char *const none_all[] = { "none", "all", NULL };
 static const char *const allow_deny[] = { "allow", "deny", NULL };
 static const char *const prefetch_words[] = { "auto", "never", "always", NULL };
+static const char *const fill_words[] = { "idle", "never", "now", NULL };
+static const char *const integrity_words[] = { "read", "open", NULL };
 static const char *const log_words[] = { "syslog", "stderr", NULL };
 
 #define AT(field) .offset = offsetof(struct conf, field)
@@ -301,6 +315,7 @@ static const struct confkey keys[] = {
 	{ "expired_open", "allow", AT(expired_open_deny), CHOICE(allow_deny) },
 	{ "cache_min_free", "5%", .set = set_min_free, .show = show_min_free },
 	{ "read_timeout", "1h", AT(read_timeout), SPAN, .min = 0, .max = YEAR },
+	{ "block_timeout", "25s", AT(block_timeout), SPAN, .min = 1, .max = YEAR },
 	{ "connect_timeout", "15s", AT(connect_timeout), SPAN, .min = 1, .max = HOUR },
 	{ "stall_timeout", "30s", AT(stall_timeout), SPAN, .min = 1, .max = HOUR },
 	{ "fetch_parallel", "4", AT(fetch_parallel), .set = set_number, .show = show_number,
@@ -308,6 +323,10 @@ static const struct confkey keys[] = {
 	{ "limit_rate", "off", AT(limit_rate), .set = set_size, .show = show_size, .none = "off" },
 	{ "proxy", "none", AT(proxy), .set = set_proxy, .show = show_proxy, .none = "none" },
 	{ "prefetch", "auto", AT(prefetch), CHOICE(prefetch_words) },
+	{ "fill", "idle", AT(fill), CHOICE(fill_words) },
+	{ "attestation", "none", AT(attestation), .set = set_url, .show = show_text,
+	  .none = "none" },
+	{ "integrity", "read", AT(integrity), CHOICE(integrity_words) },
 	{ "user", "vmimagefs", AT(user), .set = set_account, .show = show_text },
 	{ "group", "primary", AT(group), .set = set_account, .show = show_text, .none = "primary" },
 	{ "log", "syslog", AT(log_to_stderr), CHOICE(log_words) },
@@ -318,8 +337,8 @@ enum { N_KEYS = sizeof(keys) / sizeof(keys[0]) };
 
 /* Keys that the documentation promises for features which this version does not have. */
 static const char *const later[] = {
-	"cache_size", "mirror", "fill", "attestation", "integrity", "event_command", "event_user",
-	"event_env", "event_timeout", "handler_dir", "handler_group", "block_timeout", NULL
+	"cache_size", "mirror", "event_command", "event_user", "event_env", "event_timeout",
+	"handler_dir", "handler_group", NULL
 };
 
 const struct confkey *

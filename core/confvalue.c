@@ -214,6 +214,28 @@ confvalue_account(const char *text, char **out, struct err *err)
 }
 
 int
+confvalue_url(const char *text, char **out, struct err *err)
+{
+	const char *authority;
+
+	*out = NULL;
+	if (strncmp(text, "http://", 7) != 0 && strncmp(text, "https://", 8) != 0 &&
+	    strncmp(text, "file:///", 8) != 0)
+		return err_set(err, EINVAL, "an address is written http://HOST/PATH, https:// or"
+			       " file:///PATH");
+	authority = strstr(text, "://") + 3;
+	/* Without showing them. */
+	if (memchr(authority, '@', strcspn(authority, "/?#")) != NULL)
+		return err_set(err, EINVAL, "the address holds credentials, which it cannot have");
+	if (strlen(text) > LIMIT_URI_BYTES || has_control_byte(text) ||
+	    strpbrk(text, " \t") != NULL)
+		return err_set(err, EINVAL, "the address holds a space or is longer than %d bytes",
+			       LIMIT_URI_BYTES);
+	*out = xstrdup(text);
+	return 0;
+}
+
+int
 confvalue_proxy(const char *text, char **out, struct err *err)
 {
 	*out = NULL;

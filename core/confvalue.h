@@ -41,6 +41,9 @@ int confvalue_choice(const char *text, const char *const *words, int *out, struc
 /* A user's or group's name: letters, digits, '_', '-', '.', at most 64. */
 int confvalue_account(const char *text, char **out, struct err *err);
 
+/* An http, https or file URL without credentials. */
+int confvalue_url(const char *text, char **out, struct err *err);
+
 /* An http, https or socks5 proxy URL; its password is never written back. */
 int confvalue_proxy(const char *text, char **out, struct err *err);
 void confvalue_add_proxy(struct buf *out, const char *url);

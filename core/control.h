@@ -8,6 +8,8 @@
  *   fetch <128 hex>      progress <bytes> <total>   (repeated)
  *                        ok  |  err <code> <errno> <sentence>
  *   evict <128 hex>      ok  |  err ...
+ *   heal <128 hex>       progress <bytes> <total>   (repeated) all of it is hashed, and healed
+ *                        ok <n>  |  err ...         granules that were bad
  *   damaged <128 hex>    ok  |  err ...            its bytes are bad: quarantine, fetch anew
  *   purge <seconds>      ok <n>  |  err ...        expired objects older than that
  *   poke                 ok                        rows changed: from the answer on they are seen

@@ -66,7 +66,7 @@ reply_last(struct engine *e, struct client *c, const char *fmt, ...)
 	va_end(ap);
 	buf_puts(&c->answer, line);
 	buf_putc(&c->answer, '\n');
-	c->watching = false;
+	c->watching = c->healing = false;
 	c->ticket = e->ticket;
 	c->answer_by = io_monotonic_ms() + SETTLE_MS;
 }
@@ -112,13 +112,45 @@ do_fetch(struct engine *e, struct client *c, const char *arg)
 	engine_request(e, &c->digest, true);
 }
 
+/* A command waits; the engine's other work does not. */
+static void
+do_heal(struct engine *e, struct client *c, const char *arg)
+{
+	struct err err = { 0 };
+
+	if (!digest_parse(arg, &c->digest)) {
+		reply_rc(e, c, err_set(&err, EINVAL, "'%s' is no SHA-512", arg), &err);
+		return;
+	}
+	c->healing = true;
+	engine_examine(e, &c->digest, true);
+}
+
+/* What is on its way in block mode goes with the rest. */
+static void
+evict_blocks(struct engine *e, const struct digest *d)
+{
+	struct lazyjob *job = engine_find_lazyjob(e, d);
+	bool waited_for = job != NULL && (job->waiting || job->asked);
+	struct err why = { 0 };
+
+	if (job != NULL)
+		engine_drop_lazyjob(e, job);
+	if (waited_for) {
+		err_set(&why, ENOENT, "the image was evicted while it was being fetched");
+		engine_answer(e, d, why.rc, NULL, &why);
+	}
+	store_blocks_drop(e->config.store, d);
+	engine_drop_heal(e, d);
+	engine_forget_audited(e, d);
+}
+
 static int
 evict(struct engine *e, const struct digest *d, struct err *err)
 {
-	const struct engine_ops *ops = &e->config.ops;
 	int rc;
 
-	if (ops->is_open != NULL && ops->is_open(ops->arg, d))
+	if (engine_is_open(e, d))
 		return err_refuse(err, CODE_BUSY, "the image is open; close what reads it first");
 	rc = catalogue_begin(e->catalogue, err);
 	if (rc == 0)
@@ -129,6 +161,7 @@ evict(struct engine *e, const struct digest *d, struct err *err)
 		catalogue_rollback(e->catalogue);
 		return rc;
 	}
+	evict_blocks(e, d);
 	engine_rows_changed(e);
 	return store_object_remove(e->config.store, d, err);
 }
@@ -228,6 +261,7 @@ static const struct request {
 	void (*serve)(struct engine *e, struct client *c, const char *arg);
 } requests[] = {
 	{ "fetch", do_fetch },
+	{ "heal", do_heal },
 	{ "evict", do_evict },
 	{ "purge", do_purge },
 	{ "damaged", do_damaged },
@@ -272,7 +306,7 @@ drop_silent(struct engine *e)
 	long long now = io_monotonic_ms();
 
 	for (struct client *c = e->clients; c != NULL; c = c->next) {
-		if (c->closing || c->watching || c->answer.len > 0 || now < c->answer_by)
+		if (c->closing || c->watching || c->healing || c->answer.len > 0 || now < c->answer_by)
 			continue;
 		c->closing = true;
 		return true;
@@ -316,7 +350,7 @@ control_readable(struct engine *e, struct client *c)
 		c->closing = true;
 		return;
 	}
-	if (c->watching || c->closing || c->answer.len > 0)
+	if (c->watching || c->healing || c->closing || c->answer.len > 0)
 		return;
 	buf_add(&c->in, chunk, (size_t)n);
 	end = memchr(c->in.data, '\n', c->in.len);
@@ -332,7 +366,7 @@ bool
 control_has_watchers(const struct engine *e)
 {
 	for (const struct client *c = e->clients; c != NULL; c = c->next)
-		if ((c->watching || c->answer.len > 0) && !c->closing)
+		if ((c->watching || c->healing || c->answer.len > 0) && !c->closing)
 			return true;
 	return false;
 }
@@ -343,12 +377,16 @@ control_tell_progress(struct engine *e)
 	long long now = io_monotonic_ms();
 
 	for (struct client *c = e->clients; c != NULL; c = c->next) {
-		struct engine_progress progress;
+		struct engine_progress progress = { .active = false };
 
-		if (!c->watching || c->closing || now - c->told_at < TELL_EVERY_MS)
+		if ((!c->watching && !c->healing) || c->closing || now - c->told_at < TELL_EVERY_MS)
 			continue;
 		c->told_at = now;
-		engine_progress(e, &c->digest, &progress);
+		if (c->watching)
+			engine_progress(e, &c->digest, &progress);
+		else
+			progress.active = engine_examine_progress(e, &c->digest, &progress.bytes,
+								  &progress.total);
 		if (progress.active)
 			reply(c, "progress %" PRId64 " %" PRId64, progress.bytes, progress.total);
 	}
@@ -361,11 +399,25 @@ control_tell_progress(struct engine *e)
 void
 control_answer_watchers(struct engine *e, const struct digest *d, int rc, const struct err *why)
 {
-	if (rc == 0 && engine_find_job(e, d) != NULL)
+	if (rc == 0 && engine_is_fetching(e, d))
 		return;
 	for (struct client *c = e->clients; c != NULL; c = c->next)
 		if (c->watching && !c->closing && digest_equal(&c->digest, d))
 			reply_rc(e, c, rc, why);
+}
+
+void
+control_answer_healing(struct engine *e, const struct digest *d, int64_t n_healed, int rc,
+		       const struct err *why)
+{
+	for (struct client *c = e->clients; c != NULL; c = c->next) {
+		if (!c->healing || c->closing || !digest_equal(&c->digest, d))
+			continue;
+		if (rc == 0)
+			reply_last(e, c, "ok %" PRId64, n_healed);
+		else
+			reply_rc(e, c, rc, why);
+	}
 }
 
 void

@@ -19,19 +19,10 @@
 #include "engine_impl.h"
 #include "io.h"
 #include "log.h"
+#include "plan.h"
 #include "stamp.h"
 
 enum { POLL_FIXED = 5, POLL_MAX = POLL_FIXED + LIMIT_CONTROL_CLIENTS + 128 };
-
-static void
-signal_fd(int fd)
-{
-	uint64_t one = 1;
-
-	if (write(fd, &one, sizeof(one)) < 0) {
-		/* Full means that it is signalled already. */
-	}
-}
 
 static void
 clear_fd(int fd)
@@ -88,27 +79,53 @@ drop_job(struct engine *e, struct job *job)
 }
 
 void
-engine_answer(struct engine *e, const struct digest *d, int rc, int fd, const struct err *why)
+engine_answer(struct engine *e, const struct digest *d, int rc, struct blockfile *f,
+	      const struct err *why)
 {
 	const struct engine_ops *ops = &e->config.ops;
 
 	if (ops->answered != NULL)
-		ops->answered(ops->arg, d, rc, fd, why);
+		ops->answered(ops->arg, d, rc, f, why);
 	control_answer_watchers(e, d, rc, why);
 }
 
 void
-engine_tell_activity(struct engine *e, const struct job *job)
+engine_tell_activity(struct engine *e, const struct digest *d, bool active)
 {
 	if (e->config.ops.activity != NULL)
-		e->config.ops.activity(e->config.ops.arg, &job->digest, job_is_active(job));
+		e->config.ops.activity(e->config.ops.arg, d, active);
 }
 
 void
 engine_tell_lost(struct engine *e, const struct digest *d)
 {
+	engine_forget_audited(e, d);
 	if (e->config.ops.lost != NULL)
 		e->config.ops.lost(e->config.ops.arg, d);
+}
+
+void
+engine_tell_failed(struct engine *e, const struct digest *d, int64_t first, int64_t n,
+		   const struct err *why)
+{
+	const struct engine_ops *ops = &e->config.ops;
+
+	if (ops->failed != NULL)
+		ops->failed(ops->arg, d, first, n, plan_reader_errno(why), why);
+}
+
+bool
+engine_is_open(struct engine *e, const struct digest *d)
+{
+	const struct engine_ops *ops = &e->config.ops;
+
+	return ops->is_open != NULL && ops->is_open(ops->arg, d);
+}
+
+bool
+engine_is_fetching(struct engine *e, const struct digest *d)
+{
+	return engine_find_job(e, d) != NULL || engine_find_lazyjob(e, d) != NULL;
 }
 
 void
@@ -133,20 +150,40 @@ answer_job(struct engine *e, struct job *job)
 	if (!job->waiting)
 		return;
 	if (job->state == JOB_STORING) {
-		CLEANUP_FD int fd = intake_dup(job->intake);
+		struct blockfile *f = intake_blockfile(job->intake);
 
 		job->waiting = false;
-		engine_answer(e, &job->digest, fd < 0 ? fd : 0, fd, NULL);
+		engine_answer(e, &job->digest, f != NULL ? 0 : -EIO, f, NULL);
+		blockfile_unref(f);
 	} else if (job->state == JOB_BACKOFF) {
 		job->waiting = false;
-		engine_answer(e, &job->digest, job->result.rc, -1, &job->result);
+		engine_answer(e, &job->digest, job->result.rc, NULL, &job->result);
 	}
+}
+
+/* The intake goes when the job is done, and what it received was hashed from end to end. */
+static struct blockfile *
+hold_file(const struct job *job)
+{
+	return job->state == JOB_STORING ? intake_blockfile(job->intake) : NULL;
+}
+
+static void
+end_job(struct engine *e, struct job *job, struct blockfile *file)
+{
+	struct digest d = job->digest;
+
+	drop_job(e, job);
+	if (file != NULL)
+		engine_note_audited(e, &d, file);
+	control_answer_watchers(e, &d, 0, NULL);
 }
 
 /* Steps one job until it rests; drops it when it is done. */
 static void
 run_job(struct engine *e, struct job *job)
 {
+	struct blockfile *file = hold_file(job);
 	struct job_env env = job_environment(e);
 	enum job_state before;
 	bool more;
@@ -157,22 +194,21 @@ run_job(struct engine *e, struct job *job)
 		answer_job(e, job);
 		if (job->state == before)
 			continue;
+		if (file == NULL)
+			file = hold_file(job);
 		/* Readers have been given these bytes, but the disk did not keep them. */
 		if (before == JOB_STORING && job->state == JOB_BACKOFF)
 			engine_tell_lost(e, &job->digest);
 		if (job->state == JOB_BACKOFF || job->state == JOB_DONE) {
-			engine_tell_activity(e, job);
+			engine_tell_activity(e, &job->digest, false);
 			engine_rows_changed(e);
 		}
 	} while (more && (job->state == JOB_RECEIVING || job->state == JOB_STORING));
 	if (job->state == JOB_BACKOFF && before != JOB_BACKOFF)
 		control_answer_watchers(e, &job->digest, job->result.rc, &job->result);
-	if (job->state == JOB_DONE) {
-		struct digest d = job->digest;
-
-		drop_job(e, job);
-		control_answer_watchers(e, &d, 0, NULL);
-	}
+	if (job->state == JOB_DONE)
+		end_job(e, job, file);
+	blockfile_unref(file);
 }
 
 /*
@@ -209,7 +245,7 @@ run_jobs(struct engine *e)
 		next = job->next;
 		if (job->state == JOB_BACKOFF && !job->gave_up && io_monotonic_ms() >= job->retry_at) {
 			job_requeue(job);
-			engine_tell_activity(e, job);
+			engine_tell_activity(e, &job->digest, true);
 		}
 		run_job(e, job);
 	}
@@ -217,7 +253,7 @@ run_jobs(struct engine *e)
 		job_start(job, &env);
 		answer_job(e, job);
 		if (job->state == JOB_BACKOFF) {
-			engine_tell_activity(e, job);
+			engine_tell_activity(e, &job->digest, false);
 			engine_rows_changed(e);
 		} else {
 			run_job(e, job);
@@ -238,7 +274,7 @@ review_jobs(struct engine *e)
 
 		next = job->next;
 		if (catalogue_object_get(e->catalogue, &job->digest, &row, &err) == 0) {
-			wanted = row.wanted && (row.state != OBJECT_VERIFIED || job->heals);
+			wanted = row.wanted && row.state != OBJECT_VERIFIED;
 			job->tries = row.tries;
 			if (job->state == JOB_BACKOFF && row.tries == 0 && job->gave_up)
 				wanted = false;	/* a fresh start: the next want makes a new job */
@@ -248,171 +284,11 @@ review_jobs(struct engine *e)
 			continue;
 		if (job->waiting) {
 			err_set(&err, ENOENT, "the image was withdrawn while it was being fetched");
-			engine_answer(e, &job->digest, err.rc, -1, &err);
+			engine_answer(e, &job->digest, err.rc, NULL, &err);
 		}
 		job->waiting = false;
 		drop_job(e, job);
 	}
-}
-
-/* ---- inbox ------------------------------------------------------------------------------- */
-
-static void
-post(struct engine *e, enum inbox_kind kind, const struct digest *d, const char *why)
-{
-	struct inbox_item *item = xcalloc(1, sizeof(*item));
-
-	item->kind = kind;
-	item->digest = *d;
-	snprintf(item->why, sizeof(item->why), "%s", why);
-	pthread_mutex_lock(&e->lock);
-	*e->inbox_end = item;
-	e->inbox_end = &item->next;
-	pthread_mutex_unlock(&e->lock);
-	signal_fd(e->wake_fd);
-}
-
-void
-engine_want(struct engine *e, const struct digest *d)
-{
-	post(e, INBOX_WANT, d, "");
-}
-
-void
-engine_retry(struct engine *e, const struct digest *d)
-{
-	post(e, INBOX_RETRY, d, "");
-}
-
-void
-engine_damaged(struct engine *e, const struct digest *d, const char *why)
-{
-	post(e, INBOX_DAMAGED, d, why);
-}
-
-void
-engine_unreadable(struct engine *e, const struct digest *d, const char *why)
-{
-	post(e, INBOX_UNREADABLE, d, why);
-}
-
-void
-engine_stop(struct engine *e)
-{
-	pthread_mutex_lock(&e->lock);
-	e->stop = true;
-	pthread_mutex_unlock(&e->lock);
-	signal_fd(e->wake_fd);
-}
-
-void
-engine_poke(struct engine *e)
-{
-	pthread_mutex_lock(&e->lock);
-	e->poked = true;
-	pthread_mutex_unlock(&e->lock);
-	signal_fd(e->wake_fd);
-}
-
-void
-engine_shown(struct engine *e, uint64_t ticket)
-{
-	pthread_mutex_lock(&e->lock);
-	if (ticket > e->shown)
-		e->shown = ticket;
-	pthread_mutex_unlock(&e->lock);
-	signal_fd(e->wake_fd);
-}
-
-uint64_t
-engine_last_shown(struct engine *e)
-{
-	uint64_t shown;
-
-	pthread_mutex_lock(&e->lock);
-	shown = e->shown;
-	pthread_mutex_unlock(&e->lock);
-	return shown;
-}
-
-void
-engine_reconfigure(struct engine *e, struct conf *conf)
-{
-	pthread_mutex_lock(&e->lock);
-	conf_free(e->new_conf);
-	e->new_conf = conf;
-	e->poked = true;
-	pthread_mutex_unlock(&e->lock);
-	signal_fd(e->wake_fd);
-}
-
-void
-engine_progress(struct engine *e, const struct digest *d, struct engine_progress *out)
-{
-	memset(out, 0, sizeof(*out));
-	pthread_mutex_lock(&e->lock);
-	for (struct job *job = e->jobs; job != NULL; job = job->next) {
-		if (!digest_equal(&job->digest, d))
-			continue;
-		job_progress(job, &out->active, &out->bytes);
-		out->total = job->size;
-		break;
-	}
-	pthread_mutex_unlock(&e->lock);
-}
-
-/* Who saw it may have seen a file that has been evicted, or replaced by a good one, since. */
-static void
-take_damage(struct engine *e, const struct digest *d, const char *why)
-{
-	CLEANUP_FD int fd = -1;
-	struct object_row row;
-	struct err err = { 0 };
-
-	if (catalogue_object_get(e->catalogue, d, &row, &err) != 0)
-		return;
-	if (row.state == OBJECT_VERIFIED)
-		fd = store_object_open(e->config.store, d, row.size, &err);
-	if (row.state == OBJECT_VERIFIED && store_object_is_bad(fd))
-		engine_handle_damage(e, d, why);
-	object_row_release(&row);
-}
-
-static void
-take_items(struct engine *e, struct inbox_item *items)
-{
-	while (items != NULL) {
-		struct inbox_item *item = items;
-
-		items = item->next;
-		switch (item->kind) {
-		case INBOX_WANT:
-			engine_request(e, &item->digest, false);
-			break;
-		case INBOX_RETRY:
-			engine_request(e, &item->digest, true);
-			break;
-		case INBOX_DAMAGED:
-			take_damage(e, &item->digest, item->why);
-			break;
-		case INBOX_UNREADABLE:
-			engine_heal(e, &item->digest, item->why);
-			break;
-		}
-		free(item);
-	}
-}
-
-static void
-take_conf(struct engine *e, struct conf *conf)
-{
-	if (conf == NULL)
-		return;
-	e->config.conf = conf;
-	conf_free(e->own_conf);
-	e->own_conf = conf;
-	store_reconfigure(e->config.store, conf);
-	engine_timers_start(e);
 }
 
 void
@@ -425,35 +301,10 @@ engine_look(struct engine *e)
 	e->data_version = catalogue_data_version(e->catalogue);
 	engine_rows_changed(e);
 	review_jobs(e);
-	engine_drop_partials(e);
+	engine_review_lazyjobs(e);
+	engine_drop_unwanted(e);
 	engine_plan_prefetch(e);
-}
-
-/* True: stop. */
-static bool
-take_inbox(struct engine *e)
-{
-	struct inbox_item *items;
-	struct conf *conf;
-	bool stop, poked;
-
-	clear_fd(e->wake_fd);
-	pthread_mutex_lock(&e->lock);
-	items = e->inbox;
-	e->inbox = NULL;
-	e->inbox_end = &e->inbox;
-	stop = e->stop;
-	poked = e->poked;
-	e->poked = false;
-	conf = e->new_conf;
-	e->new_conf = NULL;
-	pthread_mutex_unlock(&e->lock);
-
-	take_conf(e, conf);
-	if (poked || catalogue_data_version(e->catalogue) != e->data_version)
-		engine_look(e);
-	take_items(e, items);
-	return stop;
+	engine_plan_fill(e);
 }
 
 /* ---- the loop ----------------------------------------------------------------------------- */
@@ -491,7 +342,7 @@ static int
 wait_ms(struct engine *e)
 {
 	long long now = io_monotonic_ms();
-	int wait = engine_timers_wait(e, now);
+	int wait = engine_timers_wait(e, now), blocks;
 
 	for (struct job *job = e->jobs; job != NULL; job = job->next)
 		if (job->state == JOB_BACKOFF && !job->gave_up)
@@ -500,7 +351,30 @@ wait_ms(struct engine *e)
 		wait = sooner(wait, 250);
 	if (e->adoption != NULL)
 		wait = 0;
+	if ((blocks = engine_lazyjobs_wait(e, now)) >= 0)
+		wait = sooner(wait, blocks);
 	return wait;
+}
+
+static void
+take_passes(struct engine *e)
+{
+	struct pass *pass;
+
+	while ((pass = passes_take(e->passes)) != NULL) {
+		switch (pass->kind) {
+		case PASS_REBUILD:
+			engine_rebuilt(e, pass);
+			break;
+		case PASS_COMMIT:
+			engine_committed(e, pass);
+			break;
+		case PASS_CHECK:
+			engine_examined(e, pass);
+			break;
+		}
+		pass_free(pass);
+	}
 }
 
 static void
@@ -521,12 +395,27 @@ serve_clients(struct engine *e, const struct pollfd *fds, size_t n)
 }
 
 static bool
-idle(const struct engine *e)
+inbox_is_empty(struct engine *e)
+{
+	bool empty;
+
+	pthread_mutex_lock(&e->lock);
+	empty = e->inbox == NULL;
+	pthread_mutex_unlock(&e->lock);
+	return empty;
+}
+
+static bool
+idle(struct engine *e)
 {
 	for (const struct job *job = e->jobs; job != NULL; job = job->next)
 		if (job_is_active(job))
 			return false;
-	return e->inbox == NULL;
+	for (const struct lazyjob *job = e->lazyjobs; job != NULL; job = job->next)
+		if (job->waiting)
+			return false;
+	return inbox_is_empty(e) && passes_are_idle(e->passes) && !engine_is_healing(e) &&
+	       !engine_is_examining(e);
 }
 
 /* One round; true: stop. */
@@ -543,10 +432,13 @@ turn(struct engine *e, struct err *err, int *rc)
 	if ((fds[2].revents & (POLLIN | POLLHUP)) != 0)
 		return true;
 	clear_fd(e->notify_fd);
-	if (take_inbox(e))
+	if (engine_take_inbox(e))
 		return true;
 	engine_reap(e);
 	engine_timers_run(e);
+	take_passes(e);
+	engine_run_heals(e);
+	engine_run_lazyjobs(e);
 	run_jobs(e);
 	serve_clients(e, fds, n);
 	engine_adopt_step(e);
@@ -568,6 +460,13 @@ engine_run(struct engine *e, struct err *err)
 	return rc;
 }
 
+/* One for readers and one for what is done in the background, at least. */
+static int
+n_lanes(const struct conf *conf)
+{
+	return conf->fetch_parallel < 2 ? 2 : (int)conf->fetch_parallel;
+}
+
 int
 engine_new(struct engine **out, const struct engine_config *config, struct err *err)
 {
@@ -578,6 +477,7 @@ engine_new(struct engine **out, const struct engine_config *config, struct err *
 	e->inbox_end = &e->inbox;
 	e->next_expiry = INT64_MAX;
 	pthread_mutex_init(&e->lock, NULL);
+	pthread_rwlock_init(&e->lazies, NULL);
 	e->status.started = stamp_now();
 	e->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	e->notify_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -587,6 +487,8 @@ engine_new(struct engine **out, const struct engine_config *config, struct err *
 		engine_free(e);
 		return rc;
 	}
+	e->passes = passes_new(config->store, e->notify_fd);
+	e->lanes = lanes_new(config->starter, config->conf, n_lanes(config->conf));
 	*out = e;
 	return 0;
 }
@@ -596,14 +498,17 @@ engine_free(struct engine *e)
 {
 	if (e == NULL)
 		return;
+	/* First what has threads that call others, or use what is freed below. */
+	passes_free(e->passes);
+	e->passes = NULL;
+	engine_free_heals(e);
+	while (e->lazyjobs != NULL)
+		engine_drop_lazyjob(e, e->lazyjobs);
+	lanes_free(e->lanes);
 	while (e->jobs != NULL)
 		drop_job(e, e->jobs);
-	while (e->inbox != NULL) {
-		struct inbox_item *item = e->inbox;
-
-		e->inbox = item->next;
-		free(item);
-	}
+	engine_free_inbox(e);
+	engine_free_examinations(e);
 	control_drop_all(e);
 	engine_adopt_end(e);
 	close_keep_errno(e->wake_fd);
@@ -611,6 +516,7 @@ engine_free(struct engine *e)
 	catalogue_close(e->catalogue);
 	conf_free(e->own_conf);
 	conf_free(e->new_conf);
+	pthread_rwlock_destroy(&e->lazies);
 	pthread_mutex_destroy(&e->lock);
 	free(e);
 }

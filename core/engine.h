@@ -20,20 +20,35 @@
 #include "starter.h"
 #include "store.h"
 
+struct blockfile;
 struct engine;
 
 #define ENGINE_NOT_SHOWN UINT64_MAX	/* no ticket: ops.changed() failed */
 
 struct engine_ops {
 	/*
-	 * The answer to engine_want(): rc 0 and a descriptor on the verified bytes (borrowed for
-	 * the call), or a negative errno value and the sentence.  Called once for each change
-	 * from wanted to answered, on the engine's thread.
+	 * The answer to engine_want(): rc 0 and a file to read from (borrowed for the call), whole, or
+	 * in block mode and being filled; or a negative errno value and the sentence.  Called once for
+	 * each change from wanted to answered, on the engine's thread.
 	 */
-	void (*answered)(void *arg, const struct digest *d, int rc, int fd, const struct err *why);
+	void (*answered)(void *arg, const struct digest *d, int rc, struct blockfile *f,
+			 const struct err *why);
+	/*
+	 * Any thread, no lock held.  landed: size bytes at off of a file in block mode, or of one that
+	 * was healed, are verified now; data are they, for the call.  failed: n granules from first,
+	 * which engine_want_granules() or engine_heal() asked for, cannot be had.
+	 */
+	void (*landed)(void *arg, struct blockfile *f, int64_t off, const void *data, size_t size);
+	void (*failed)(void *arg, const struct digest *d, int64_t first, int64_t n, int rc,
+		       const struct err *why);
+	/*
+	 * The file was hashed from end to end in this mount, and its bytes are the signed ones
+	 * (integrity = open, or just fetched): on the engine's thread.
+	 */
+	void (*audited)(void *arg, const struct digest *d, struct blockfile *f);
 	/*
 	 * The bytes that were answered, or opened, before are not to be used any more: the disk
-	 * could not keep them, or they turned out to be bad.
+	 * could not keep them, or they turned out to be bad, or block mode was given up.
 	 */
 	void (*lost)(void *arg, const struct digest *d);
 	/*
@@ -75,10 +90,21 @@ void engine_retry(struct engine *e, const struct digest *d);	/* as want, and for
 /* The object's file is gone, or no file of its size: if it still is, quarantine; it is fetched anew. */
 void engine_damaged(struct engine *e, const struct digest *d, const char *why);
 /*
- * The object's file cannot be read in part: it is fetched anew, and replaced when the new one is
- * verified.  Answered as engine_want(); after a failure the old file is still there.
+ * Readers wait for granules of a file that was answered in block mode; ends in landed(), failed()
+ * or lost().  Look again (blockfile_has()) after the call.  Together with engine_want(),
+ * before its answer, it has them fetched while the tree is; without block mode it is a want.
  */
-void engine_unreadable(struct engine *e, const struct digest *d, const char *why);
+void engine_want_granules(struct engine *e, const struct digest *d, int64_t first, int64_t n);
+/*
+ * Granule g of a complete file is bad (blockfile_read() said so): it is fetched and written anew, the
+ * bad bytes are kept.  Ends in landed() or failed() (then the image is degraded).
+ */
+void engine_heal(struct engine *e, struct blockfile *f, int64_t g, const char *why);
+/*
+ * integrity = open: the file is hashed from end to end, once a mount, and healed where it is bad.  Ends in
+ * audited() or lost(), or in neither: then reads go on to be verified one by one.
+ */
+void engine_audit(struct engine *e, const struct digest *d);
 void engine_poke(struct engine *e);				/* rows may have changed */
 void engine_shown(struct engine *e, uint64_t ticket);		/* the changes up to this one can be seen by everybody */
 void engine_reconfigure(struct engine *e, struct conf *conf);	/* takes conf */
@@ -96,6 +122,7 @@ struct engine_status {
 	struct catalogue_counts rows;	/* now */
 	int64_t n_fetching, n_queued;
 	int64_t fetched_bytes, fetched_images, failed_tries;
+	int64_t corrupt_granules, healed_granules, reused_bytes;
 	struct store_usage usage;
 };
 void engine_status(struct engine *e, struct engine_status *out);

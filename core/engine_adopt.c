@@ -6,7 +6,7 @@
  *   row not VERIFIED, file there a crash fell between rename and commit: the file is hashed, and adopted
  *                                or quarantined
  *   file without row             lost+found
- *   partial of an image that nobody wants any more    goes: it is no image yet
+ *   partial of an image that nobody wants any more    goes (engine_linger.c): it is no image yet
  *
  * Hashing takes hours when a catalogue was rebuilt beside a full cache.  So it is done in steps,
  * between the engine's other work, and what somebody waits for comes first.
@@ -14,20 +14,23 @@
 #include "config.h"
 #include "engine_impl.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "adopt.h"
 #include "io.h"
 #include "log.h"
 #include "stamp.h"
+#include "stored.h"
 
 enum { MOVES_A_STEP = 1000, STEP_MS = 200 };
 
 struct known {
 	struct digest digest;
 	int64_t size;
-	bool verified, found, wanted;
+	bool has_root;
+	struct digest root;
+	bool verified, found;
 	bool due;			/* to be hashed */
 };
 
@@ -43,8 +46,8 @@ add_row(void *arg, const struct object_row *row)
 
 	a->rows = xrealloc(a->rows, (a->n + 1) * sizeof(*a->rows));
 	a->rows[a->n++] = (struct known){ .digest = row->digest, .size = row->size,
-					  .verified = row->state == OBJECT_VERIFIED,
-					  .wanted = row->wanted };
+					  .has_root = row->has_root, .root = row->root,
+					  .verified = row->state == OBJECT_VERIFIED };
 	return 0;
 }
 
@@ -105,56 +108,111 @@ stuck(void *arg, const char *from, int errnum)
 }
 
 static int
-commit_row(struct engine *e, const struct known *row, bool verified, struct err *err)
+commit_row(struct engine *e, const struct known *row,
+	   int (*change)(struct catalogue *c, const struct known *row, const void *arg,
+			 struct err *err),
+	   const void *arg)
 {
-	int rc = catalogue_begin(e->catalogue, err);
+	char hex[DIGEST_HEX + 1];
+	struct err err = { 0 };
+	int rc = catalogue_begin(e->catalogue, &err);
 
-	if (rc == 0 && verified)
-		rc = catalogue_object_verified(e->catalogue, &row->digest, stamp_now(), err);
-	else if (rc == 0)
-		rc = catalogue_object_lost(e->catalogue, &row->digest,
-					   "the file is not in the cache directory", stamp_now(), err);
 	if (rc == 0)
-		rc = catalogue_commit(e->catalogue, err);
-	if (rc != 0)
-		catalogue_rollback(e->catalogue);
+		rc = change(e->catalogue, row, arg, &err);
+	if (rc == 0)
+		rc = catalogue_commit(e->catalogue, &err);
+	if (rc == 0)
+		return 0;
+	catalogue_rollback(e->catalogue);
+	digest_hex(&row->digest, hex);
+	log_err(LOG_LVL_ERROR, hex, &err);
 	return rc;
+}
+
+static int
+set_verified(struct catalogue *c, const struct known *row, const void *tree, struct err *err)
+{
+	return catalogue_object_verified(c, &row->digest, tree, stamp_now(), err);
+}
+
+static int
+set_lost(struct catalogue *c, const struct known *row, const void *why, struct err *err)
+{
+	return catalogue_object_lost(c, &row->digest, why, stamp_now(), err);
+}
+
+static int
+set_failed(struct catalogue *c, const struct known *row, const void *arg, struct err *err)
+{
+	const struct err *why = arg;
+
+	return catalogue_object_failed(c, &row->digest, why->code, why->text, true, 0, err);
 }
 
 static void
 note_missing(struct engine *e, const struct known *row)
 {
 	char hex[DIGEST_HEX + 1];
-	struct err err = { 0 };
 
 	digest_hex(&row->digest, hex);
 	log_warning("%s: the file is not in the cache directory", hex);
-	if (commit_row(e, row, false, &err) != 0)
+	commit_row(e, row, set_lost, "the file is not in the cache directory");
+}
+
+static void
+refuse(struct engine *e, const struct known *row, const struct err *why)
+{
+	char hex[DIGEST_HEX + 1];
+	struct err err = { 0 };
+
+	digest_hex(&row->digest, hex);
+	log_err(LOG_LVL_WARNING, hex, why);
+	/* What cannot be read just now is no proof that the bytes are bad. */
+	if (why->code != CODE_CORRUPT && why->code != CODE_BLOCK_DIGEST)
+		return;
+	if (store_quarantine_object(e->config.store, &row->digest, &err) != 0)
 		log_err(LOG_LVL_ERROR, hex, &err);
+	if (why->code == CODE_BLOCK_DIGEST)
+		commit_row(e, row, set_failed, why);
+}
+
+/* The engine may be told to stop while a large file is being hashed. */
+static int
+go_on(void *arg, int64_t done)
+{
+	struct engine *e = arg;
+	bool stop;
+
+	(void)done;
+	pthread_mutex_lock(&e->lock);
+	stop = e->stop;
+	pthread_mutex_unlock(&e->lock);
+	return stop ? -ECANCELED : 0;
 }
 
 /* What is being fetched meanwhile needs no adoption. */
 static void
 hash(struct engine *e, struct known *row)
 {
+	struct blockfile *f = NULL;
 	char hex[DIGEST_HEX + 1];
 	struct err err = { 0 };
+	struct digest tree;
+	int rc;
 
 	row->due = false;
-	if (engine_find_job(e, &row->digest) != NULL)
+	if (engine_is_fetching(e, &row->digest))
 		return;
 	digest_hex(&row->digest, hex);
-	if (!adopt_object_good(e->config.store, &row->digest, row->size, &err)) {
-		log_err(LOG_LVL_WARNING, hex, &err);
-		/* What cannot be read just now is no proof that the bytes are bad. */
-		if (err.code == CODE_CORRUPT &&
-		    store_quarantine_object(e->config.store, &row->digest, &err) != 0)
-			log_err(LOG_LVL_ERROR, hex, &err);
-	} else if (commit_row(e, row, true, &err) != 0) {
-		log_err(LOG_LVL_ERROR, hex, &err);
-	} else {
+	rc = stored_rebuild(e->config.store, &row->digest, row->size,
+			    row->has_root ? &row->root : NULL, go_on, e, &tree, &f, &err);
+	if (rc != 0) {
+		refuse(e, row, &err);
+	} else if (commit_row(e, row, set_verified, &tree) == 0) {
 		log_info("%s: adopted after hashing", hex);
+		engine_note_audited(e, &row->digest, f);
 	}
+	blockfile_unref(f);
 }
 
 /* ---- in steps ------------------------------------------------------------------------------ */
@@ -252,25 +310,4 @@ engine_adopt(struct engine *e)
 	}
 	if (next_due(a) == NULL)
 		engine_adopt_end(e);
-}
-
-static int
-drop_unwanted(void *arg, const struct object_row *row)
-{
-	struct engine *e = arg;
-
-	/* A note of where its bytes came from is left by every transfer that began. */
-	if (!row->wanted && row->state != OBJECT_VERIFIED && row->etag_url[0] != '\0' &&
-	    engine_find_job(e, &row->digest) == NULL)
-		store_partial_drop(e->config.store, &row->digest);
-	return 0;
-}
-
-void
-engine_drop_partials(struct engine *e)
-{
-	struct err err = { 0 };
-
-	if (catalogue_object_each(e->catalogue, drop_unwanted, e, &err) != 0)
-		log_err(LOG_LVL_ERROR, "partial files", &err);
 }

@@ -1,10 +1,13 @@
 /*
- * engine_impl.h - the engine's insides, shared by engine.c, engine_timers.c, engine_status.c and
- * controlserver.c.  Nothing else includes it.
+ * engine_impl.h - the engine's insides, shared by engine*.c and controlserver.c.  Nothing else
+ * includes it.
  *
- * Locks: "lock" protects inbox, job list membership (not the jobs' insides, which belong to the
- * engine's thread) and the status; it is never held across a call into another module except
- * job_bytes().
+ * Locks, in the order in which they may be taken:
+ *
+ *   lazies   (read-write) the list of lazyjobs, and their lazy, file, bytes and due; read while one of them is
+ *            called, so that none is freed meanwhile.  Never held while something is freed
+ *   lock     inbox, job list membership (not the jobs' insides, which belong to the engine's thread)
+ *            and the status; never held across a call into another module except job_progress()
  */
 #ifndef VMI_ENGINE_IMPL_H
 #define VMI_ENGINE_IMPL_H
@@ -13,14 +16,75 @@
 #include <pthread.h>
 #include "engine.h"
 #include "job.h"
+#include "lanes.h"
+#include "lazy.h"
+#include "log.h"
+#include "passes.h"
 
-enum inbox_kind { INBOX_WANT, INBOX_RETRY, INBOX_DAMAGED, INBOX_UNREADABLE };
+enum inbox_kind {
+	INBOX_WANT, INBOX_RETRY, INBOX_DAMAGED,
+	INBOX_GRANULES,			/* wanted, of an image that no lazy fetches */
+	INBOX_MISSED,			/* wanted, and not to be had */
+	INBOX_HEAL, INBOX_HEALED, INBOX_UNHEALED,
+	INBOX_AUDIT,
+};
 
 struct inbox_item {
 	struct inbox_item *next;
 	enum inbox_kind kind;
 	struct digest digest;
-	char why[256];
+	int64_t first, n;		/* granules */
+	struct blockfile *file;		/* a reference, or NULL */
+	struct err why;
+};
+
+/*
+ * An image in block mode.
+ *
+ *   QUEUED    nobody waits: to be filled when there is a place, or, if fill says no, to be read
+ *   ROOTING   its tree is being fetched; wants wait
+ *   SERVING   wants are answered with file; granules come as readers ask, and in the background
+ *   CHECKING  every granule is here: a pass (COMMIT) hashes the whole
+ *   STORED    it is the object; the row is still to say so
+ *   BACKOFF   the disk did not take it; result says why
+ *
+ *   state     lazy      file
+ *   QUEUED    NULL      NULL
+ *   ROOTING   set       NULL
+ *   SERVING, CHECKING, STORED  set  set
+ *   BACKOFF   NULL      NULL
+ */
+enum lazyjob_state {
+	LAZYJOB_QUEUED, LAZYJOB_ROOTING, LAZYJOB_SERVING, LAZYJOB_CHECKING, LAZYJOB_STORED,
+	LAZYJOB_BACKOFF,
+};
+
+struct reuse;
+
+struct lazyjob {
+	struct lazyjob *next;
+	struct digest digest, root;
+	int64_t size;
+	enum lazyjob_state state;
+	bool pending;			/* a new version of an image whose old one is here */
+	bool rooted;			/* the row has the tree */
+	bool waiting;			/* wants that are not answered */
+	bool asked;			/* a command waits for all of it */
+	bool filling;			/* has one of the places for filling */
+	bool reused;			/* an older version was looked at */
+	bool withdrawn;			/* nobody wants it any more, but it is open */
+	enum lazy_fill fill;		/* what the lazy was told */
+	char *uri;			/* one of its sources */
+	int64_t wish;			/* for the command: granule that was wished for, -1 none */
+	int n_checks;			/* passes that found the file changed */
+	int n_failed;			/* in a row, for the back-off */
+	long long retry_at, failed_at;	/* monotonic ms; STORED: retry_at of the row */
+	struct err result;
+	struct lazy *lazy;
+	struct blockfile *file;
+	int64_t bytes;			/* that are here, while there is no file */
+	bool due;			/* all of it is to be fetched, whoever reads */
+	struct reuse *reuse;		/* blocks of an older version are being taken over */
 };
 
 struct client {				/* of the control socket */
@@ -28,6 +92,7 @@ struct client {				/* of the control socket */
 	int fd;
 	struct buf in;
 	bool watching;			/* "fetch": waits for the job of digest */
+	bool healing;			/* "heal": waits for its examination */
 	struct digest digest;
 	long long told_at;		/* monotonic ms of the last progress line */
 	struct buf answer;		/* the last line, while it has to wait */
@@ -48,6 +113,14 @@ struct engine {
 	struct conf *new_conf;
 	struct job *jobs;
 	struct engine_status status;
+
+	pthread_rwlock_t lazies;
+	struct lazyjob *lazyjobs;
+	struct lanes *lanes;
+	struct passes *passes;
+	struct heal *heals;		/* engine_heal.c */
+	struct examination *examinations;	/* engine_examine.c */
+	struct audited *audited;	/* objects that were hashed whole in this mount */
 
 	struct job_counters counters;	/* go into the status when rows are counted */
 	int wake_fd;			/* eventfd: the inbox */
@@ -73,18 +146,111 @@ engine_conf(const struct engine *e)
 /* engine.c */
 struct job *engine_find_job(struct engine *e, const struct digest *d);
 void engine_rows_changed(struct engine *e);
-uint64_t engine_last_shown(struct engine *e);
 void engine_look(struct engine *e);	/* at rows that others may have changed: what is shown, and what is to be fetched */
 void engine_add_job(struct engine *e, struct job *job);
-void engine_answer(struct engine *e, const struct digest *d, int rc, int fd, const struct err *why);
-void engine_tell_activity(struct engine *e, const struct job *job);
+void engine_answer(struct engine *e, const struct digest *d, int rc, struct blockfile *f,
+		   const struct err *why);
+void engine_tell_activity(struct engine *e, const struct digest *d, bool active);
 void engine_tell_lost(struct engine *e, const struct digest *d);
+void engine_tell_failed(struct engine *e, const struct digest *d, int64_t first, int64_t n,
+			const struct err *why);
+bool engine_is_open(struct engine *e, const struct digest *d);
+bool engine_is_fetching(struct engine *e, const struct digest *d);	/* a job of either kind exists */
+
+/* engine_inbox.c */
+bool engine_take_inbox(struct engine *e);	/* true: stop */
+void engine_free_inbox(struct engine *e);
+uint64_t engine_last_shown(struct engine *e);
+void engine_post(struct engine *e, enum inbox_kind kind, const struct digest *d, int64_t first,
+		 int64_t n, const struct err *why);
+void engine_wake(struct engine *e);
 
 /* engine_wants.c */
 void engine_request(struct engine *e, const struct digest *d, bool retry);
 void engine_handle_damage(struct engine *e, const struct digest *d, const char *why);
-void engine_heal(struct engine *e, const struct digest *d, const char *why);
 void engine_prefetch(struct engine *e, const struct object_row *row);
+void engine_begin_rebuild(struct engine *e, const struct object_row *row, const struct err *why);
+void engine_rebuilt(struct engine *e, struct pass *pass);
+
+/*
+ * engine_lazy.c: images in block mode.  request_blocks: as engine_request() for an image that has a
+ * lazyjob.  change: in a transaction of its own.
+ */
+struct lazyjob *engine_find_lazyjob(struct engine *e, const struct digest *d);
+struct lazyjob *engine_add_lazyjob(struct engine *e, const struct object_row *row);
+int64_t engine_lazyjob_bytes(const struct lazyjob *job);	/* here; lazies held */
+void engine_stop_lazyjob(struct engine *e, struct lazyjob *job);	/* without lazy and file then */
+void engine_drop_lazyjob(struct engine *e, struct lazyjob *job);
+void engine_fail_lazyjob(struct engine *e, struct lazyjob *job, const struct err *why);
+void engine_request_blocks(struct engine *e, struct lazyjob *job, bool retry);
+void engine_take_granules(struct engine *e, const struct digest *d, int64_t first, int64_t n);
+void engine_take_missed(struct engine *e, const struct inbox_item *item);
+void engine_run_lazyjobs(struct engine *e);
+int engine_lazyjobs_wait(const struct engine *e, long long now);	/* ms, -1 never */
+void engine_tell_landed(void *engine, struct blockfile *f, int64_t off, const void *data,
+			size_t size);
+int engine_change_lazyjob(struct engine *e, struct lazyjob *job,
+			  int (*change)(struct engine *e, struct lazyjob *job, struct err *err),
+			  struct err *err);
+void engine_log_lazyjob(enum log_level level, const struct lazyjob *job, const struct err *why);
+
+/* engine_whole.c: the last check of an image in block mode. */
+void engine_begin_check(struct engine *e, struct lazyjob *job);
+void engine_committed(struct engine *e, struct pass *pass);
+void engine_finish_lazyjob(struct engine *e, struct lazyjob *job);
+
+/* engine_fill.c: rest: lets go of what nobody uses for now. */
+void engine_begin_reuse(struct engine *e, struct lazyjob *job);
+void engine_look_at_reuse(struct engine *e, struct lazyjob *job);
+void engine_plan_fill(struct engine *e);
+void engine_rest_lazyjobs(struct engine *e);
+
+/*
+ * engine_linger.c: after rows have changed: jobs, then what is here in part and not wanted.  end: of
+ * those that nobody wants and that have been closed.
+ */
+void engine_review_lazyjobs(struct engine *e);
+void engine_drop_unwanted(struct engine *e);
+void engine_end_lingering(struct engine *e);
+int engine_linger_wait(const struct engine *e);	/* ms until it is to be looked at, -1 never */
+
+/* engine_sources.c: where the bytes of an image, and of its tree, can come from. */
+struct sources {
+	struct lazy_source *items;
+	size_t n;
+	bool files_allowed;
+};
+int engine_sources(struct engine *e, const struct digest *d, struct sources *images,
+		   struct sources *sidecars, struct err *err);
+void engine_sources_release(struct sources *s);
+
+/* engine_heal.c: bad granules of complete files. */
+void engine_take_heal(struct engine *e, const struct digest *d, struct blockfile *f, int64_t g,
+		      const char *why);
+void engine_take_healed(struct engine *e, const struct digest *d, int64_t g);
+void engine_take_unhealed(struct engine *e, const struct inbox_item *item);
+void engine_run_heals(struct engine *e);
+bool engine_heal_after_rebuild(struct engine *e, const struct pass *pass);	/* true: settled */
+void engine_drop_heal(struct engine *e, const struct digest *d);	/* its object is gone */
+void engine_free_heals(struct engine *e);
+bool engine_is_healing(const struct engine *e);
+
+/*
+ * engine_examine.c: whole files, for integrity = open, and for a command, which is answered.
+ * outcome: a granule of one was healed, or could not be.
+ */
+void engine_examine(struct engine *e, const struct digest *d, bool by_command);
+void engine_examined(struct engine *e, struct pass *pass);
+void engine_examine_after_rebuild(struct engine *e, const struct pass *pass);
+void engine_heal_outcome(struct engine *e, const struct digest *d, int64_t g,
+			 const struct err *why);
+bool engine_is_examining(const struct engine *e);
+bool engine_examine_progress(struct engine *e, const struct digest *d, int64_t *done,
+			     int64_t *size);
+void engine_drop_examination(struct engine *e, const struct digest *d, const struct err *why);
+void engine_note_audited(struct engine *e, const struct digest *d, struct blockfile *f);
+void engine_forget_audited(struct engine *e, const struct digest *d);
+void engine_free_examinations(struct engine *e);
 
 /* engine_timers.c: what is due by time, and what rows that changed make due. */
 void engine_timers_start(struct engine *e);
@@ -99,7 +265,6 @@ void engine_adopt_step(struct engine *e);	/* hashes for a while what is to be ad
 void engine_adopt_now(struct engine *e, const struct digest *d);	/* if it is among them */
 bool engine_is_to_adopt(const struct engine *e, const struct digest *d);
 void engine_adopt_end(struct engine *e);
-void engine_drop_partials(struct engine *e);	/* of images that nobody wants any more */
 
 /* engine_status.c */
 void engine_count_rows(struct engine *e);
@@ -108,6 +273,8 @@ void engine_count_rows(struct engine *e);
 void control_accept(struct engine *e);
 void control_readable(struct engine *e, struct client *c);
 void control_answer_watchers(struct engine *e, const struct digest *d, int rc, const struct err *why);
+void control_answer_healing(struct engine *e, const struct digest *d, int64_t n_healed, int rc,
+			    const struct err *why);
 void control_tell_progress(struct engine *e);
 void control_settle(struct engine *e);
 bool control_has_watchers(const struct engine *e);

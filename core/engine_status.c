@@ -42,6 +42,63 @@ engine_count_rows(struct engine *e)
 	pthread_mutex_unlock(&e->lock);
 }
 
+static bool
+is_active(const struct lazyjob *job, int64_t *fetched)
+{
+	struct lazy_figures figures = { 0 };
+
+	if (job->lazy != NULL)
+		lazy_figures(job->lazy, &figures);
+	*fetched = figures.fetched_bytes;
+	/* Whole, and about to be the object. */
+	return figures.active || (job->file != NULL && blockfile_n_missing(job->file) == 0);
+}
+
+void
+engine_progress(struct engine *e, const struct digest *d, struct engine_progress *out)
+{
+	int64_t fetched;
+
+	memset(out, 0, sizeof(*out));
+	pthread_mutex_lock(&e->lock);
+	for (struct job *job = e->jobs; job != NULL; job = job->next) {
+		if (!digest_equal(&job->digest, d))
+			continue;
+		job_progress(job, &out->active, &out->bytes);
+		out->total = job->size;
+		break;
+	}
+	pthread_mutex_unlock(&e->lock);
+	if (out->total > 0)
+		return;
+	pthread_rwlock_rdlock(&e->lazies);
+	for (struct lazyjob *job = e->lazyjobs; job != NULL; job = job->next) {
+		if (!digest_equal(&job->digest, d))
+			continue;
+		out->active = is_active(job, &fetched);
+		out->bytes = engine_lazyjob_bytes(job);
+		out->total = job->size;
+		break;
+	}
+	pthread_rwlock_unlock(&e->lazies);
+}
+
+static void
+add_lazyjobs(struct engine *e, struct engine_status *out)
+{
+	pthread_rwlock_rdlock(&e->lazies);
+	for (struct lazyjob *job = e->lazyjobs; job != NULL; job = job->next) {
+		int64_t fetched;
+
+		if (is_active(job, &fetched))
+			out->n_fetching++;
+		else if (job->lazy == NULL && job->due)
+			out->n_queued++;
+		out->fetched_bytes += fetched;
+	}
+	pthread_rwlock_unlock(&e->lazies);
+}
+
 void
 engine_status(struct engine *e, struct engine_status *out)
 {
@@ -59,4 +116,5 @@ engine_status(struct engine *e, struct engine_status *out)
 			out->n_queued++;
 	}
 	pthread_mutex_unlock(&e->lock);
+	add_lazyjobs(e, out);
 }

@@ -116,6 +116,7 @@ check(struct engine *e)
 {
 	start(e, STARTER_RECHECK, &e->rechecker);
 	purge(e);
+	engine_rest_lazyjobs(e);
 	/* The disk fills and empties without us, too. */
 	engine_count_rows(e);
 }
@@ -169,14 +170,23 @@ engine_reap(struct engine *e)
 	}
 }
 
+/* It goes on being filled, whoever had asked for it, if fill says so; and is known to progress. */
+static bool
+is_partial(const struct object_row *row)
+{
+	return row->wanted && row->has_tree && plan_blocks(row);
+}
+
 static int
 prefetch_one(void *arg, const struct object_row *row)
 {
 	struct engine *e = arg;
 
-	if (!plan_prefetch(engine_conf(e), row, row->pending) || row->tries >= LIMIT_TRIES)
+	if (row->tries >= LIMIT_TRIES)
 		return 0;
-	if (engine_find_job(e, &row->digest) == NULL && !engine_is_to_adopt(e, &row->digest))
+	if (!plan_prefetch(engine_conf(e), row, row->pending) && !is_partial(row))
+		return 0;
+	if (!engine_is_fetching(e, &row->digest) && !engine_is_to_adopt(e, &row->digest))
 		engine_prefetch(e, row);
 	return 0;
 }

@@ -4,12 +4,14 @@
  *
  *   object      file                the engine
  *   verified    can be opened       answers with it
+ *   verified    its tree is lost    hashes the whole to make it anew (a pass), then answers
  *   verified    gone, or bad        forgets it (handle_damage), and goes on as below
- *   verified    bad in part (heal)  fetches another; the old one stays until that is verified
  *   otherwise                       waits for the object's job, or begins one, or, between two
  *                                   tries, answers with the last failure
  *
- * Each want is answered once, here or when its job comes to a result.
+ * A job is a lazyjob where the image's tree is signed, and a stream otherwise.
+ * Each want is answered once, here or when its job comes to a result.  Who waits for a pass is
+ * answered when it ends.
  */
 #include "config.h"
 #include "engine_impl.h"
@@ -17,25 +19,49 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "cleanup.h"
 #include "io.h"
 #include "log.h"
 #include "plan.h"
 #include "stamp.h"
+#include "stored.h"
 
-/* A verified object answers by itself.  True if the want is settled. */
+void
+engine_begin_rebuild(struct engine *e, const struct object_row *row, const struct err *why)
+{
+	char hex[DIGEST_HEX + 1];
+	struct pass *pass;
+
+	if (passes_find(e->passes, PASS_REBUILD, &row->digest) != NULL)
+		return;
+	digest_hex(&row->digest, hex);
+	log_warning("%s: %s; it is made anew from the whole file", hex, why->text);
+	pass = pass_new(PASS_REBUILD, &row->digest, row->size);
+	pass->has_root = row->has_root;
+	pass->root = row->root;
+	pass->urgent = true;
+	passes_add(e->passes, pass);
+}
+
+/* A verified object answers by itself.  True if the want is settled, or will be. */
 static bool
 answer_from_store(struct engine *e, const struct object_row *row)
 {
-	CLEANUP_FD int fd = -1;
+	struct blockfile *f = NULL;
 	struct err err = { 0 };
+	int rc;
 
-	fd = store_object_open(e->config.store, &row->digest, row->size, &err);
-	if (store_object_is_bad(fd)) {
+	rc = stored_open(e->config.store, &row->digest, row->size,
+			 row->has_tree ? &row->tree : NULL, &f, &err);
+	if (rc == -ENODATA) {
+		engine_begin_rebuild(e, row, &err);
+		return true;
+	}
+	if (store_object_is_bad(rc)) {
 		engine_handle_damage(e, &row->digest, err.text);
 		return false;
 	}
-	engine_answer(e, &row->digest, fd < 0 ? -EIO : 0, fd, fd < 0 ? &err : NULL);
+	engine_answer(e, &row->digest, rc < 0 ? -EIO : 0, f, rc < 0 ? &err : NULL);
+	blockfile_unref(f);
 	return true;
 }
 
@@ -63,30 +89,12 @@ refuse_tries(struct engine *e, const struct object_row *row, const struct job *j
 		why.rc = -code_errno(row->code);
 		snprintf(why.text, sizeof(why.text), "%s", row->error);
 	}
-	engine_answer(e, &row->digest, why.rc, -1, &why);
+	engine_answer(e, &row->digest, why.rc, NULL, &why);
 }
 
 static void
-want_row(struct engine *e, const struct object_row *row, struct job *job, bool retry)
+want_stream(struct engine *e, const struct object_row *row, struct job *job, bool retry)
 {
-	struct err why = { 0 };
-
-	if (row->access == ACCESS_DISTRUSTED) {
-		err_set(&why, ESTALE, "nobody who is trusted vouches for this digest any more");
-		engine_answer(e, &row->digest, why.rc, -1, &why);
-		return;
-	}
-	if (row->state == OBJECT_VERIFIED && answer_from_store(e, row))
-		return;
-	if (!row->wanted) {
-		err_set(&why, ENOENT, "no selected image names this digest");
-		engine_answer(e, &row->digest, why.rc, -1, &why);
-		return;
-	}
-	if (job == NULL && !retry && !plan_may_try(row, stamp_now()) && row->tries > 0) {
-		refuse_tries(e, row, NULL);
-		return;
-	}
 	if (job == NULL) {
 		job = job_new(row);
 		engine_add_job(e, job);
@@ -99,16 +107,45 @@ want_row(struct engine *e, const struct object_row *row, struct job *job, bool r
 		job_requeue(job);
 	}
 	job->waiting = true;
-	engine_tell_activity(e, job);
+	engine_tell_activity(e, &job->digest, true);
+}
+
+static void
+want_row(struct engine *e, const struct object_row *row, struct job *job, bool retry)
+{
+	struct err why = { 0 };
+
+	if (row->access == ACCESS_DISTRUSTED) {
+		err_set(&why, ESTALE, "nobody who is trusted vouches for this digest any more");
+		engine_answer(e, &row->digest, why.rc, NULL, &why);
+		return;
+	}
+	if (row->state == OBJECT_VERIFIED && answer_from_store(e, row))
+		return;
+	if (!row->wanted) {
+		err_set(&why, ENOENT, "no selected image names this digest");
+		engine_answer(e, &row->digest, why.rc, NULL, &why);
+		return;
+	}
+	if (job == NULL && !retry && !plan_may_try(row, stamp_now()) && row->tries > 0) {
+		refuse_tries(e, row, NULL);
+		return;
+	}
+	if (job == NULL && plan_blocks(row))
+		engine_request_blocks(e, engine_add_lazyjob(e, row), retry);
+	else
+		want_stream(e, row, job, retry);
 }
 
 void
 engine_prefetch(struct engine *e, const struct object_row *row)
 {
-	struct job *job = job_new(row);
-
-	engine_add_job(e, job);
-	engine_tell_activity(e, job);
+	if (plan_blocks(row)) {
+		engine_add_lazyjob(e, row);
+		return;
+	}
+	engine_add_job(e, job_new(row));
+	engine_tell_activity(e, &row->digest, true);
 }
 
 static int
@@ -128,19 +165,25 @@ reset_tries(struct engine *e, const struct digest *d, struct err *err)
 void
 engine_request(struct engine *e, const struct digest *d, bool retry)
 {
+	struct lazyjob *lazyjob = engine_find_lazyjob(e, d);
 	struct job *job = engine_find_job(e, d);
 	struct object_row row;
 	struct err err = { 0 };
 	int rc = 0;
 
 	if (job != NULL && job->state == JOB_STORING) {
-		CLEANUP_FD int fd = intake_dup(job->intake);
+		struct blockfile *f = intake_blockfile(job->intake);
 
-		engine_answer(e, d, fd < 0 ? fd : 0, fd, NULL);
+		engine_answer(e, d, f != NULL ? 0 : -EIO, f, NULL);
+		blockfile_unref(f);
 		return;
 	}
 	if (job != NULL && job_is_active(job)) {
 		job->waiting = true;
+		return;
+	}
+	if (lazyjob != NULL) {
+		engine_request_blocks(e, lazyjob, retry);
 		return;
 	}
 	engine_adopt_now(e, d);
@@ -149,7 +192,7 @@ engine_request(struct engine *e, const struct digest *d, bool retry)
 	if (rc == 0)
 		rc = catalogue_object_get(e->catalogue, d, &row, &err);
 	if (rc != 0) {
-		engine_answer(e, d, rc, -1, &err);
+		engine_answer(e, d, rc, NULL, &err);
 		return;
 	}
 	want_row(e, &row, job, retry);
@@ -174,17 +217,20 @@ engine_handle_damage(struct engine *e, const struct digest *d, const char *why)
 	}
 	if (store_quarantine_object(e->config.store, d, &err) != 0 && err.rc != -ENOENT)
 		log_err(LOG_LVL_ERROR, hex, &err);
+	engine_drop_heal(e, d);
 	engine_tell_lost(e, d);
 	engine_rows_changed(e);
+	err_refuse(&err, CODE_CORRUPT, "%s", why);
+	engine_drop_examination(e, d, &err);
 }
 
 static int
-report_unreadable(struct engine *e, const struct digest *d, const char *why, struct err *err)
+note_tree(struct engine *e, const struct pass *pass, struct err *err)
 {
 	int rc = catalogue_begin(e->catalogue, err);
 
 	if (rc == 0)
-		rc = catalogue_object_unreadable(e->catalogue, d, why, stamp_now(), err);
+		rc = catalogue_object_set_tree(e->catalogue, &pass->digest, &pass->tree, err);
 	if (rc == 0)
 		rc = catalogue_commit(e->catalogue, err);
 	if (rc != 0)
@@ -192,53 +238,48 @@ report_unreadable(struct engine *e, const struct digest *d, const char *why, str
 	return rc;
 }
 
-/* A job of its own kind: its object is verified and stays so whatever becomes of the job. */
+/* The bytes are the image's, and the tree that was signed is not theirs: nobody may rely on either. */
 static void
-begin_healing(struct engine *e, const struct object_row *row, const char *why)
+accuse(struct engine *e, const struct pass *pass)
 {
-	char hex[DIGEST_HEX + 1];
-	struct err err = { 0 };
-	struct job *job;
-
-	digest_hex(&row->digest, hex);
-	if (!row->wanted) {
-		log_error("code %d: %s: %s", CODE_CORRUPT, hex, why);
-		engine_answer(e, &row->digest, -EIO, -1, NULL);
-		return;
-	}
-	log_error("code %d: %s: %s; to be fetched anew, the file stays until then", CODE_CORRUPT, hex,
-		  why);
-	if (report_unreadable(e, &row->digest, why, &err) != 0)
-		log_err(LOG_LVL_ERROR, hex, &err);
-	job = job_new(row);
-	job->heals = job->waiting = true;
-	engine_add_job(e, job);
-	engine_tell_activity(e, job);
-}
-
-void
-engine_heal(struct engine *e, const struct digest *d, const char *why)
-{
-	struct job *job = engine_find_job(e, d);
-	struct object_row row;
 	struct err err = { 0 };
 	int rc;
 
-	rc = catalogue_object_get(e->catalogue, d, &row, &err);
+	engine_handle_damage(e, &pass->digest, pass->why.text);
+	rc = catalogue_begin(e->catalogue, &err);
+	if (rc == 0)
+		rc = catalogue_object_failed(e->catalogue, &pass->digest, CODE_BLOCK_DIGEST,
+					     pass->why.text, true, 0, &err);
+	if (rc == 0)
+		rc = catalogue_commit(e->catalogue, &err);
 	if (rc != 0) {
-		engine_answer(e, d, rc, -1, &err);
+		catalogue_rollback(e->catalogue);
+		log_err(LOG_LVL_ERROR, "catalogue", &err);
+	}
+}
+
+/* Whoever asked meanwhile asks again now: the answer is the same for all. */
+void
+engine_rebuilt(struct engine *e, struct pass *pass)
+{
+	struct err err = { 0 };
+
+	if (pass->rc == -ECANCELED || engine_heal_after_rebuild(e, pass))
 		return;
+	if (pass->rc == 0) {
+		if (note_tree(e, pass, &err) != 0)
+			log_err(LOG_LVL_ERROR, "catalogue", &err);
+		engine_note_audited(e, &pass->digest, pass->file);
+	} else if (pass->why.code == CODE_BLOCK_DIGEST) {
+		accuse(e, pass);
+	} else if (store_object_is_bad(pass->rc)) {
+		engine_handle_damage(e, &pass->digest, pass->why.text);
 	}
-	if (row.state != OBJECT_VERIFIED || (job != NULL && job_is_active(job))) {
-		engine_request(e, d, false);
-	} else if (job == NULL) {
-		begin_healing(e, &row, why);
-	} else if (may_try_again(job, &row)) {
-		job_requeue(job);
-		job->waiting = true;
-		engine_tell_activity(e, job);
-	} else {
-		refuse_tries(e, &row, job);
-	}
-	object_row_release(&row);
+	engine_examine_after_rebuild(e, pass);
+	if (pass->rc == 0)
+		engine_answer(e, &pass->digest, 0, pass->file, NULL);
+	else if (pass->why.code == CODE_BLOCK_DIGEST || store_object_is_bad(pass->rc))
+		engine_request(e, &pass->digest, false);
+	else
+		engine_answer(e, &pass->digest, -EIO, NULL, &pass->why);
 }

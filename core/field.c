@@ -45,6 +45,7 @@ image_meta_release(struct image_meta *m)
 	for (int i = 0; i < N_FIELDS; i++)
 		free(m->value[i]);
 	free(m->json);
+	free(m->verity_uri);
 	memset(m, 0, sizeof(*m));
 }
 
@@ -55,6 +56,7 @@ image_meta_copy(struct image_meta *to, const struct image_meta *from)
 	for (int i = 0; i < N_FIELDS; i++)
 		to->value[i] = xstrdup(from->value[i]);
 	to->json = xstrdup(from->json);
+	to->verity_uri = xstrdup(from->verity_uri);
 }
 
 /* One line NAME='value' that any shell reads back as the value, byte for byte. */

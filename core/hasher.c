@@ -1,12 +1,25 @@
 /*
- * A ring with two counters that only grow:
+ * A ring of granules.  Granule g of the stream lies in slot g % HASHER_GRANULES:
  *
- *	hashed <= pushed <= hashed + HASHER_CHUNKS
+ *	finished <= claimed <= whole granules of pushed		counts of granules
+ *	finished * granule <= streamed <= pushed		streamed and pushed are bytes
+ *	pushed <= (finished + HASHER_GRANULES) * granule
  *
- * Chunk n lies in slot n % HASHER_CHUNKS.  Slots [hashed, pushed) belong to the hash thread and
- * may be read by the producer; the slot of chunk `pushed` belongs to the producer as soon as
- * pushed - hashed < HASHER_CHUNKS.  The digest state belongs to the hash thread while pushed >
- * hashed and to the producer otherwise; the lock orders the two.
+ *   pushed     bytes from the producer
+ *   streamed   bytes that SHA-512 has run over
+ *   claimed    granules that somebody hashes, or has hashed, for the tree
+ *   finished   granules of which nothing is left to do: their slots are free
+ *
+ * The producer may stop in the middle of a granule, for a slow sender or for the end of a pipe:
+ * SHA-512 goes on to the last byte there is, the tree waits until the granule is whole.
+ *
+ * Bytes [streamed, pushed) and granules [finished, claimed) are read without the lock; nobody
+ * writes them, because their slots are in use.  The digest state belongs to the stream thread
+ * while pushed > streamed and to the producer otherwise; the lock orders the two.
+ *
+ * SHA-512 of the whole cannot be divided, so nobody takes that thread's time for anything else.
+ * The tree costs about as much again.  The producer, when the ring is full, hashes a granule
+ * instead of waiting: then it is the tree that is behind, or will be.
  */
 #include "config.h"
 #include "hasher.h"
@@ -15,7 +28,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 
@@ -23,75 +35,196 @@
 #include "thread.h"
 
 struct hasher {
-	unsigned char *memory;		/* HASHER_CHUNKS buffers */
+	struct verity_shape shape;	/* fixed, as the next one */
+	unsigned char *memory;		/* HASHER_GRANULES slots */
 	struct digest_state *state;
-	pthread_t thread;
+	struct verity_builder *builder;	/* locks by itself */
+	pthread_t stream, tree;
 
 	pthread_mutex_t lock;		/* protects what follows */
-	pthread_cond_t pushed_more;
-	pthread_cond_t hashed_more;
-	size_t len[HASHER_CHUNKS];	/* bytes in each slot */
-	uint64_t pushed, hashed;	/* chunks */
+	pthread_cond_t more;		/* pushed has grown, or stop */
+	pthread_cond_t less;		/* streamed or finished has grown */
+	int64_t pushed, streamed;
+	int64_t claimed, finished;
+	bool in_tree[HASHER_GRANULES];	/* hashed for the tree, not yet finished */
 	bool stop;
 };
 
+/* ---- where things lie (pure) ------------------------------------------------------------- */
+
 static unsigned char *
-slot(struct hasher *h, uint64_t n)
+place(const struct hasher *h, int64_t offset)
 {
-	return h->memory + (n % HASHER_CHUNKS) * HASHER_CHUNK;
+	return h->memory + offset % ((int64_t)HASHER_GRANULES * VERITY_GRANULE);
 }
 
+/* Bytes from offset to the end of its granule, or of the stream. */
+static int64_t
+rest_of_granule(const struct hasher *h, int64_t offset)
+{
+	int64_t in_granule = VERITY_GRANULE - offset % VERITY_GRANULE;
+	int64_t in_stream = h->shape.size - offset;
+
+	return in_granule < in_stream ? in_granule : in_stream;
+}
+
+/* The offset behind granule g. */
+static int64_t
+end_of(const struct hasher *h, int64_t g)
+{
+	return g * VERITY_GRANULE + (int64_t)verity_granule_size(&h->shape, g);
+}
+
+/* ---- with the lock held ------------------------------------------------------------------ */
+
+static bool
+can_claim(const struct hasher *h)
+{
+	return h->claimed < h->shape.n_granules && h->pushed >= end_of(h, h->claimed);
+}
+
+static void
+advance(struct hasher *h)
+{
+	while (h->finished < h->claimed && h->in_tree[h->finished % HASHER_GRANULES] &&
+	       h->streamed >= end_of(h, h->finished)) {
+		h->in_tree[h->finished % HASHER_GRANULES] = false;
+		h->finished++;
+	}
+	pthread_cond_signal(&h->less);
+}
+
+/* Lets the lock go meanwhile. */
+static void
+hash_granule(struct hasher *h)
+{
+	int64_t g = h->claimed++;
+	struct digest d;
+
+	pthread_mutex_unlock(&h->lock);
+	verity_granule(&h->shape, place(h, g * VERITY_GRANULE), verity_granule_size(&h->shape, g),
+		       NULL, &d);
+	verity_builder_set(h->builder, g, &d);
+	pthread_mutex_lock(&h->lock);
+	h->in_tree[g % HASHER_GRANULES] = true;
+	advance(h);
+}
+
+/* Likewise. */
+static void
+hash_stream(struct hasher *h)
+{
+	int64_t rest = rest_of_granule(h, h->streamed), len = h->pushed - h->streamed;
+
+	if (len > rest)
+		len = rest;
+	pthread_mutex_unlock(&h->lock);
+	digest_state_add(h->state, place(h, h->streamed), (size_t)len);
+	pthread_mutex_lock(&h->lock);
+	h->streamed += len;
+	advance(h);
+}
+
+/* ---- the threads ------------------------------------------------------------------------- */
+
 static void *
-hash_main(void *arg)
+stream_main(void *arg)
 {
 	struct hasher *h = arg;
 
 	prctl(PR_SET_NAME, "intake-hash");
 	pthread_mutex_lock(&h->lock);
-	for (;;) {
-		size_t len;
-
-		while (h->pushed == h->hashed && !h->stop)
-			pthread_cond_wait(&h->pushed_more, &h->lock);
-		if (h->stop)
-			break;
-		len = h->len[h->hashed % HASHER_CHUNKS];
-		pthread_mutex_unlock(&h->lock);
-		digest_state_add(h->state, slot(h, h->hashed), len);
-		pthread_mutex_lock(&h->lock);
-		h->hashed++;
-		pthread_cond_signal(&h->hashed_more);
+	while (!h->stop) {
+		if (h->streamed < h->pushed)
+			hash_stream(h);
+		else
+			pthread_cond_wait(&h->more, &h->lock);
 	}
 	pthread_mutex_unlock(&h->lock);
 	return NULL;
 }
 
+static void *
+tree_main(void *arg)
+{
+	struct hasher *h = arg;
+
+	prctl(PR_SET_NAME, "intake-tree");
+	pthread_mutex_lock(&h->lock);
+	while (!h->stop) {
+		if (can_claim(h))
+			hash_granule(h);
+		else
+			pthread_cond_wait(&h->more, &h->lock);
+	}
+	pthread_mutex_unlock(&h->lock);
+	return NULL;
+}
+
+static void
+stop(struct hasher *h)
+{
+	pthread_mutex_lock(&h->lock);
+	h->stop = true;
+	pthread_cond_broadcast(&h->more);
+	pthread_mutex_unlock(&h->lock);
+}
+
+static int
+start_threads(struct hasher *h)
+{
+	int rc = thread_start(&h->stream, stream_main, h);
+
+	if (rc != 0)
+		return rc;
+	rc = thread_start(&h->tree, tree_main, h);
+	if (rc != 0) {
+		stop(h);
+		pthread_join(h->stream, NULL);
+	}
+	return rc;
+}
+
+/* ---- the producer ------------------------------------------------------------------------ */
+
+static void
+release(struct hasher *h)
+{
+	pthread_cond_destroy(&h->less);
+	pthread_cond_destroy(&h->more);
+	pthread_mutex_destroy(&h->lock);
+	verity_builder_free(h->builder);
+	digest_state_free(h->state);
+	free(h->memory);
+	free(h);
+}
+
 int
-hasher_new(struct hasher **out, struct err *err)
+hasher_new(struct hasher **out, int64_t size, struct err *err)
 {
 	struct hasher *h = xcalloc(1, sizeof(*h));
 	int rc;
 
 	*out = NULL;
-	h->memory = aligned_alloc(4096, (size_t)HASHER_CHUNKS * HASHER_CHUNK);
-	if (h->memory == NULL) {
-		free(h);
-		return err_set(err, ENOMEM, "no memory for the buffers of a transfer");
-	}
-	h->state = digest_state_new();
 	pthread_mutex_init(&h->lock, NULL);
-	pthread_cond_init(&h->pushed_more, NULL);
-	pthread_cond_init(&h->hashed_more, NULL);
-	rc = thread_start(&h->thread, hash_main, h);
-	if (rc == 0) {
-		*out = h;
-		return 0;
+	pthread_cond_init(&h->more, NULL);
+	pthread_cond_init(&h->less, NULL);
+	h->state = digest_state_new();
+	h->memory = aligned_alloc(4096, (size_t)HASHER_GRANULES * VERITY_GRANULE);
+	rc = h->memory == NULL ? -ENOMEM : 0;
+	if (rc == 0 && !verity_shape_init(&h->shape, size))
+		rc = -EINVAL;
+	if (rc == 0)
+		rc = verity_builder_new(&h->builder, size);
+	if (rc == 0)
+		rc = start_threads(h);
+	if (rc != 0) {
+		release(h);
+		errno = -rc;
+		return err_set(err, errno, "cannot hash %lld bytes: %m", (long long)size);
 	}
-	digest_state_free(h->state);
-	free(h->memory);
-	free(h);
-	errno = -rc;
-	return err_set(err, errno, "cannot start a thread: %m");
+	*out = h;
+	return 0;
 }
 
 void
@@ -99,28 +232,26 @@ hasher_free(struct hasher *h)
 {
 	if (h == NULL)
 		return;
-	pthread_mutex_lock(&h->lock);
-	h->stop = true;
-	pthread_cond_signal(&h->pushed_more);
-	pthread_mutex_unlock(&h->lock);
-	pthread_join(h->thread, NULL);
-	pthread_cond_destroy(&h->hashed_more);
-	pthread_cond_destroy(&h->pushed_more);
-	pthread_mutex_destroy(&h->lock);
-	digest_state_free(h->state);
-	free(h->memory);
-	free(h);
+	stop(h);
+	pthread_join(h->stream, NULL);
+	pthread_join(h->tree, NULL);
+	release(h);
 }
 
 void *
-hasher_buffer(struct hasher *h)
+hasher_buffer(struct hasher *h, size_t *room)
 {
 	void *buffer;
 
 	pthread_mutex_lock(&h->lock);
-	while (h->pushed - h->hashed >= HASHER_CHUNKS)
-		pthread_cond_wait(&h->hashed_more, &h->lock);
-	buffer = slot(h, h->pushed);
+	*room = (size_t)rest_of_granule(h, h->pushed);
+	while (*room > 0 && h->pushed / VERITY_GRANULE - h->finished >= HASHER_GRANULES) {
+		if (can_claim(h))
+			hash_granule(h);
+		else
+			pthread_cond_wait(&h->less, &h->lock);
+	}
+	buffer = *room > 0 ? place(h, h->pushed) : NULL;
 	pthread_mutex_unlock(&h->lock);
 	return buffer;
 }
@@ -128,21 +259,25 @@ hasher_buffer(struct hasher *h)
 void
 hasher_push(struct hasher *h, size_t len)
 {
-	assert(len <= HASHER_CHUNK);
 	pthread_mutex_lock(&h->lock);
-	assert(h->pushed - h->hashed < HASHER_CHUNKS);
-	h->len[h->pushed % HASHER_CHUNKS] = len;
-	h->pushed++;
-	pthread_cond_signal(&h->pushed_more);
+	assert((int64_t)len <= rest_of_granule(h, h->pushed));
+	h->pushed += (int64_t)len;
+	/* Both threads wait on it, and a piece of a granule is work for one of them alone. */
+	pthread_cond_broadcast(&h->more);
 	pthread_mutex_unlock(&h->lock);
 }
 
+/* Helps, as long as there is a granule that nobody has begun. */
 static void
 wait_for_all(struct hasher *h)
 {
 	pthread_mutex_lock(&h->lock);
-	while (h->hashed < h->pushed)
-		pthread_cond_wait(&h->hashed_more, &h->lock);
+	while (h->streamed < h->pushed || can_claim(h) || h->finished < h->claimed) {
+		if (can_claim(h))
+			hash_granule(h);
+		else
+			pthread_cond_wait(&h->less, &h->lock);
+	}
 	pthread_mutex_unlock(&h->lock);
 }
 
@@ -150,12 +285,23 @@ void
 hasher_reset(struct hasher *h)
 {
 	wait_for_all(h);
+	pthread_mutex_lock(&h->lock);
+	h->pushed = h->streamed = h->claimed = h->finished = 0;
 	digest_state_reset(h->state);
+	pthread_mutex_unlock(&h->lock);
 }
 
 void
-hasher_end(struct hasher *h, struct digest *d)
+hasher_end(struct hasher *h, struct digest *whole, struct digest *verity)
 {
 	wait_for_all(h);
-	digest_state_end(h->state, d);
+	assert(h->pushed == h->shape.size);
+	digest_state_end(h->state, whole);
+	verity_builder_end(h->builder, verity);
+}
+
+const void *
+hasher_prefix(const struct hasher *h, size_t *len)
+{
+	return verity_builder_prefix(h->builder, len);
 }

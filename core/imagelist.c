@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "buf.h"
+#include "imagekey.h"
 #include "imageuri.h"
 #include "json.h"
 #include "limits.h"
@@ -98,72 +99,26 @@ get_date(const struct json *object, const char *key, int64_t *seconds, struct er
 	return rc;
 }
 
-/* C0 controls, DEL, and the C1 controls as UTF-8 writes them. */
-static bool
-has_control_character(const char *text)
-{
-	for (const unsigned char *s = (const unsigned char *)text; *s != '\0'; s++)
-		if (*s < 0x20 || *s == 0x7F || (s[0] == 0xC2 && s[1] >= 0x80 && s[1] < 0xA0))
-			return true;
-	return false;
-}
-
-static int
-check_identifier(const char *identifier, struct err *err)
-{
-	if (*identifier == '\0')
-		return err_refuse(err, CODE_IDENTIFIER, "'dc:identifier' is empty");
-	if (strlen(identifier) > LIMIT_IDENTIFIER_BYTES)
-		return err_refuse(err, CODE_IDENTIFIER, "'dc:identifier' is longer than %d bytes",
-				  LIMIT_IDENTIFIER_BYTES);
-	if (has_control_character(identifier))
-		return err_refuse(err, CODE_IDENTIFIER,
-				  "'dc:identifier' contains control characters");
-	return 0;
-}
-
 /* ---- one image ------------------------------------------------------------------------------ */
 
-static bool
-parse_decimal(const char *text, int64_t *value)
-{
-	int64_t n = 0;
-
-	if (*text < '1' || *text > '9')
-		return false;
-	for (; *text >= '0' && *text <= '9'; text++) {
-		n = n * 10 + (*text - '0');
-		if (n > LIMIT_IMAGE_BYTES)
-			return false;
-	}
-	*value = n;
-	return *text == '\0';
-}
-
-/* AppDB writes sizes as strings. */
 static int
 parse_size(const struct json *j, struct image_meta *meta, struct err *err)
 {
-	const char *text = json_as_string(j);
-	bool ok = text != NULL ? parse_decimal(text, &meta->size)
-		: json_as_integer(j, &meta->size);
+	int rc = imagekey_size(j, &meta->size, err);
 
-	if (!ok || meta->size < 1 || meta->size > LIMIT_IMAGE_BYTES)
-		return err_refuse(err, CODE_EXPIRED,
-				  "'hv:size' is not a whole number of bytes from 1 to %lld",
-				  LIMIT_IMAGE_BYTES);
-	meta->value[FIELD_SIZE] = xasprintf("%lld", (long long)meta->size);
-	return 0;
+	if (rc == 0)
+		meta->value[FIELD_SIZE] = xasprintf("%lld", (long long)meta->size);
+	return rc;
 }
 
 static int
 parse_digest(const char *text, struct image_meta *meta, struct err *err)
 {
 	char hex[DIGEST_HEX + 1];
+	int rc = imagekey_sha512(text, &meta->sha512, err);
 
-	if (!digest_parse(text, &meta->sha512))
-		return err_refuse(err, CODE_EXPIRED,
-				  "'sl:checksum:sha512' is not %d hexadecimal digits", DIGEST_HEX);
+	if (rc != 0)
+		return rc;
 	digest_hex(&meta->sha512, hex);
 	meta->value[FIELD_SHA512] = xstrdup(hex);
 	return 0;
@@ -202,7 +157,7 @@ parse_field(const struct field *f, const struct json *j, const struct context *c
 	case FIELD_DATE:
 		return parse_date(f, text, meta, err);
 	case FIELD_IMAGE_URI:
-		rc = imageuri_check(text, ctx->file_prefix, err);
+		rc = imageuri_check(f->list_key, text, ctx->file_prefix, err);
 		break;
 	case FIELD_TEXT:
 	case FIELD_BYTES:
@@ -252,6 +207,9 @@ parse_fields(const struct json *object, const struct context *ctx, struct image_
 		else if (f->required)
 			rc = err_refuse(err, CODE_EXPIRED, "'%s' is missing", f->list_key);
 	}
+	if (rc == 0)
+		rc = imagekey_verity(object, ctx->file_prefix, &meta->has_verity, &meta->verity,
+				     &meta->verity_uri, err);
 	return rc;
 }
 
@@ -278,7 +236,7 @@ parse_image(const struct json *element, const struct context *ctx, struct imagel
 		refuse_image(image, &why);
 		return;
 	}
-	if ((identifier != NULL && check_identifier(identifier, &why) < 0)
+	if ((identifier != NULL && imagekey_identifier(identifier, &why) < 0)
 	    || parse_fields(object, ctx, &image->meta, &why) < 0) {
 		refuse_image(image, &why);
 		return;
@@ -419,7 +377,7 @@ parse_list(const struct json *root, const char *file_prefix, struct imagelist *l
 	rc = parse_texts(object, list_texts, list, err);
 	if (rc < 0)
 		return rc;
-	rc = check_identifier(list->identifier, err);
+	rc = imagekey_identifier(list->identifier, err);
 	if (rc < 0)
 		return rc;
 	if (strlen(list->uri) > LIMIT_URI_BYTES)

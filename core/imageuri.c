@@ -114,41 +114,41 @@ imageuri_address_is_link_local(const struct sockaddr *address)
 /* ---- the host ---------------------------------------------------------------------------- */
 
 static int
-check_host6(struct span host, struct err *err)
+check_host6(const char *key, struct span host, struct err *err)
 {
 	char text[INET6_ADDRSTRLEN];
 	struct in6_addr address;
 
 	if (host.len >= sizeof(text))
-		return err_refuse(err, CODE_EXPIRED, "'hv:uri' has a malformed IPv6 host");
+		return err_refuse(err, CODE_EXPIRED, "'%s' has a malformed IPv6 host", key);
 	memcpy(text, host.at, host.len);
 	text[host.len] = '\0';
 	/* A zone index makes sense for link-local addresses only, and is refused with them. */
 	if (inet_pton(AF_INET6, text, &address) != 1)
-		return err_refuse(err, CODE_EXPIRED, "'hv:uri' has a malformed IPv6 host");
+		return err_refuse(err, CODE_EXPIRED, "'%s' has a malformed IPv6 host", key);
 	if (is_link_local6(&address))
-		return err_refuse(err, CODE_EXPIRED, "'hv:uri' has a link-local host");
+		return err_refuse(err, CODE_EXPIRED, "'%s' has a link-local host", key);
 	return 0;
 }
 
 static int
-check_host(struct span host, struct err *err)
+check_host(const char *key, struct span host, struct err *err)
 {
 	char text[HOST_MAX + 1];
 	struct in_addr address;
 
 	if (host.len == 0 || host.len > HOST_MAX)
-		return err_refuse(err, CODE_EXPIRED, "'hv:uri' has no usable host");
+		return err_refuse(err, CODE_EXPIRED, "'%s' has no usable host", key);
 	for (size_t i = 0; i < host.len; i++)
 		if (!isalnum((unsigned char)host.at[i]) && strchr("-._", host.at[i]) == NULL)
-			return err_refuse(err, CODE_EXPIRED, "'hv:uri' has a malformed host");
+			return err_refuse(err, CODE_EXPIRED, "'%s' has a malformed host", key);
 	memcpy(text, host.at, host.len);
 	if (text[host.len - 1] == '.')
 		host.len--;
 	text[host.len] = '\0';
 	if (inet_aton(text, &address) != 0
 	    && is_link_local4((const unsigned char *)&address))
-		return err_refuse(err, CODE_EXPIRED, "'hv:uri' has a link-local host");
+		return err_refuse(err, CODE_EXPIRED, "'%s' has a link-local host", key);
 	return 0;
 }
 
@@ -173,7 +173,7 @@ is_port(struct span rest)
 }
 
 static int
-check_authority(struct span authority, struct err *err)
+check_authority(const char *key, struct span authority, struct err *err)
 {
 	struct span host = authority, rest = { NULL, 0 };
 	const char *end;
@@ -182,7 +182,7 @@ check_authority(struct span authority, struct err *err)
 	end = memchr(authority.at, bracketed ? ']' : ':', authority.len);
 	if (bracketed) {
 		if (end == NULL)
-			return err_refuse(err, CODE_EXPIRED, "'hv:uri' has a malformed IPv6 host");
+			return err_refuse(err, CODE_EXPIRED, "'%s' has a malformed IPv6 host", key);
 		host.at++;
 		host.len = (size_t)(end - host.at);
 		end++;
@@ -194,8 +194,8 @@ check_authority(struct span authority, struct err *err)
 		rest.len = authority.len - (size_t)(end - authority.at);
 	}
 	if (!is_port(rest))
-		return err_refuse(err, CODE_EXPIRED, "'hv:uri' has a malformed port");
-	return bracketed ? check_host6(host, err) : check_host(host, err);
+		return err_refuse(err, CODE_EXPIRED, "'%s' has a malformed port", key);
+	return bracketed ? check_host6(key, host, err) : check_host(key, host, err);
 }
 
 /* ---- file -------------------------------------------------------------------------------- */
@@ -221,48 +221,49 @@ lies_below(const char *path, const char *prefix)
 }
 
 static int
-check_file(const char *uri, struct span authority, const char *file_prefix, struct err *err)
+check_file(const char *key, const char *uri, struct span authority, const char *file_prefix,
+	   struct err *err)
 {
 	const char *path = authority.at + authority.len;
 	bool local = authority.len == 0
 		|| (authority.len == 9 && strncasecmp(authority.at, "localhost", 9) == 0);
 
 	if (file_prefix == NULL)
-		return err_refuse(err, CODE_EXPIRED, "'hv:uri' is a local file and no "
-				  "file_prefix is configured");
+		return err_refuse(err, CODE_EXPIRED, "'%s' is a local file and no "
+				  "file_prefix is configured", key);
 	if (!local)
-		return err_refuse(err, CODE_EXPIRED, "'hv:uri' names a file on another host");
+		return err_refuse(err, CODE_EXPIRED, "'%s' names a file on another host", key);
 	/* What an escape or a query means in a file name, readers disagree about. */
 	if (strpbrk(uri, "%?#") != NULL)
 		return err_refuse(err, CODE_EXPIRED,
-				  "'hv:uri' is a file name with '%%', '?' or '#'");
+				  "'%s' is a file name with '%%', '?' or '#'", key);
 	if (has_parent_segment(path) || !lies_below(path, file_prefix))
-		return err_refuse(err, CODE_EXPIRED, "'hv:uri' is a file outside '%s'",
+		return err_refuse(err, CODE_EXPIRED, "'%s' is a file outside '%s'", key,
 				  file_prefix);
 	return 0;
 }
 
 int
-imageuri_check(const char *uri, const char *file_prefix, struct err *err)
+imageuri_check(const char *key, const char *uri, const char *file_prefix, struct err *err)
 {
 	struct span authority;
 	size_t len = strnlen(uri, LIMIT_URI_BYTES + 1);
 
 	if (len > LIMIT_URI_BYTES)
-		return err_refuse(err, CODE_EXPIRED, "'hv:uri' is longer than %d bytes",
+		return err_refuse(err, CODE_EXPIRED, "'%s' is longer than %d bytes", key,
 				  LIMIT_URI_BYTES);
 	for (size_t i = 0; i < len; i++)
 		if (!is_uri_byte(uri[i]))
 			return err_refuse(err, CODE_EXPIRED,
-					  "'hv:uri' has the byte 0x%02x, which no URI may have "
-					  "unescaped", (unsigned char)uri[i]);
+					  "'%s' has the byte 0x%02x, which no URI may have "
+					  "unescaped", key, (unsigned char)uri[i]);
 	if (!has_scheme(uri, "http://") && !has_scheme(uri, "https://")
 	    && !has_scheme(uri, "file://"))
-		return err_refuse(err, CODE_EXPIRED, "'hv:uri' is not of http, https or file");
+		return err_refuse(err, CODE_EXPIRED, "'%s' is not of http, https or file", key);
 	authority = authority_of(uri);
 	if (span_holds(authority, '@'))
-		return err_refuse(err, CODE_EXPIRED, "'hv:uri' carries credentials");
+		return err_refuse(err, CODE_EXPIRED, "'%s' carries credentials", key);
 	if (has_scheme(uri, "file://"))
-		return check_file(uri, authority, file_prefix, err);
-	return check_authority(authority, err);
+		return check_file(key, uri, authority, file_prefix, err);
+	return check_authority(key, authority, err);
 }

@@ -13,10 +13,10 @@
 #include "err.h"
 
 /*
- * 0, or a refusal (34) whose sentence says what is wrong and shows no credentials.  file_prefix
- * NULL refuses all of file://; otherwise the path must lie below it, as it is written.
+ * 0, or a refusal (34) whose sentence names the list's key, says what is wrong and shows no
+ * credentials.  file_prefix NULL refuses all of file://; otherwise the path must lie below it, as it is written.
  */
-int imageuri_check(const char *uri, const char *file_prefix, struct err *err);
+int imageuri_check(const char *key, const char *uri, const char *file_prefix, struct err *err);
 
 /*
  * 169.254/16 and fe80::/10, also inside IPv4-mapped and NAT64 addresses: where cloud metadata

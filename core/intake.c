@@ -1,13 +1,14 @@
 /*
  * One image on its way in.
  *
- * Two threads: the receiver (here) reads the pipe and writes the partial file; the hash thread
- * (hasher.c) hashes the buffer that the receiver is writing.  The receiver alone moves the state
- * on, except that intake_feed() starts it.
+ * The receiver, a thread of this file, reads the pipe and writes the partial file; the threads of
+ * hasher.c run SHA-512 and the Merkle tree over the buffers that the receiver is writing.  The
+ * receiver alone moves the state on, except that intake_feed() starts it.
  *
  *   IDLE      no pipe; offset < size
  *   RUNNING   a pipe is being read, or the bytes of an earlier run are being hashed again
- *   VERIFIED  offset == size, the digest is the signed one; the receiver is in store_commit()
+ *   VERIFIED  offset == size, the digests are the signed ones, the block file is made; the
+ *             receiver is in store_commit()
  *   STORED    the object has its name; the partial is gone
  *   FAILED    why.rc < 0; the partial is gone or in quarantine
  *
@@ -16,11 +17,13 @@
  *   RUNNING -> IDLE (pipe ended early) | VERIFIED | FAILED
  *   VERIFIED -> STORED | FAILED (the disk failed while the object was made durable)
  *
- * Two of the rules are worth a word.  First, after the last signed byte the receiver waits for the
- * end of the pipe, because one byte more is a refusal and not something to overlook.  Second, a
+ * Three of the rules are worth a word.  First, after the last signed byte the receiver waits for
+ * the end of the pipe, because one byte more is a refusal and not something to overlook.  Second, a
  * digest that is wrong after a transfer in several parts accuses nobody: the parts may be of
  * different files, or the earlier one may have been damaged on our own disk.  Such a partial is
- * dropped, not kept as evidence, and intake_resumed() tells whoever counts tries.
+ * dropped, not kept as evidence, and intake_resumed() tells whoever counts tries.  Third, a signed
+ * root that is not the root of the tree is another matter: the SHA-512 has shown that these are the
+ * signed bytes, in however many parts they came, so what was signed contradicts itself.
  */
 #include "config.h"
 #include "intake.h"
@@ -56,7 +59,9 @@ struct intake {
 	int notify_fd;
 	int wake_fd;			/* eventfd: ends the receiver's poll */
 	int file_fd;			/* the partial, read and write */
-	int read_fd;			/* the same file, read-only */
+	int read_fd;			/* the same file, read-only, until the block file has it */
+	bool has_root;
+	struct digest root;		/* the signed fs-verity digest */
 	struct hasher *hasher;
 	pthread_t thread;
 
@@ -70,6 +75,7 @@ struct intake {
 	bool restart;			/* empty the partial before the next pipe is read */
 	bool stop;
 	int pipe_fd;			/* given by intake_feed(), not yet taken by the receiver */
+	struct blockfile *verified;
 	struct err why;
 };
 
@@ -92,6 +98,7 @@ check_invariants(const struct intake *in)
 	case INTAKE_VERIFIED:
 	case INTAKE_STORED:
 		assert(in->pipe_fd < 0 && in->offset == in->size && !in->restart);
+		assert(in->verified != NULL);
 		break;
 	case INTAKE_FAILED:
 		assert(in->pipe_fd < 0 && in->why.rc < 0);
@@ -167,21 +174,60 @@ mismatch(struct intake *in, const struct digest *actual)
 	fail(in, &why);
 }
 
+static void
+other_root(struct intake *in, const struct digest *verity)
+{
+	char got[DIGEST_HEX + 1], want[DIGEST_HEX + 1];
+	struct err why, aside;
+
+	digest_hex(verity, got);
+	digest_hex(&in->root, want);
+	err_refuse(&why, CODE_BLOCK_DIGEST, "the bytes have the signed SHA-512, but their fs-verity "
+		   "digest is '%s', the signed one is '%s'", got, want);
+	if (store_quarantine_partial(in->store, &in->expected, &aside) != 0)
+		store_partial_drop(in->store, &in->expected);
+	fail(in, &why);
+}
+
+/* The bytes and the tree that was built of them, for readers and for the store. */
+static int
+make_blockfile(struct intake *in, const struct digest *verity, struct err *why)
+{
+	const struct vtree_id id = { .image = in->expected, .size = in->size, .verity = *verity };
+	struct vtree *tree;
+	size_t len;
+	const void *prefix = hasher_prefix(in->hasher, &len);
+	int rc = vtree_new(&tree, &id, prefix, len, why);
+
+	if (rc == 0)
+		in->verified = blockfile_complete(steal_fd(&in->read_fd), tree);
+	return rc;
+}
+
 /* All bytes are here. */
 static void
 finish(struct intake *in)
 {
-	struct digest actual;
+	struct digest whole, verity;
 	struct err why;
 
-	hasher_end(in->hasher, &actual);
-	if (!digest_equal(&actual, &in->expected)) {
-		mismatch(in, &actual);
+	hasher_end(in->hasher, &whole, &verity);
+	if (!digest_equal(&whole, &in->expected)) {
+		mismatch(in, &whole);
+		return;
+	}
+	if (in->has_root && !digest_equal(&verity, &in->root)) {
+		other_root(in, &verity);
+		return;
+	}
+	if (make_blockfile(in, &verity, &why) != 0) {
+		drop_and_fail(in, &why);
 		return;
 	}
 	/* Readers are answered now; they need not wait for the disk. */
 	enter_state(in, INTAKE_VERIFIED);
-	if (store_commit(in->store, &in->expected, in->file_fd, &why) != 0)
+	if (store_commit(in->store, &in->expected, in->file_fd, blockfile_tree(in->verified),
+			 &why) != 0)
 		fail(in, &why);
 	else
 		enter_state(in, INTAKE_STORED);
@@ -210,8 +256,8 @@ wait_readable(struct intake *in, int pipe, int timeout_ms)
 }
 
 /*
- * Fills a buffer: up to room bytes, fewer at the end of the pipe or when the sender is slow.
- * *ended: there are no more.
+ * Fills what is left of a granule: up to room bytes, fewer at the end of the pipe or when the
+ * sender is slow.  *ended: there are no more.
  */
 static ssize_t
 read_chunk(struct intake *in, int pipe, unsigned char *data, size_t room, bool *ended)
@@ -275,6 +321,24 @@ write_chunk(struct intake *in, const void *data, size_t len, int64_t offset, str
 	return 0;
 }
 
+/* All signed bytes are here: nothing but the end of the pipe may follow. */
+static enum outcome
+expect_end(struct intake *in, int pipe)
+{
+	struct err why;
+	unsigned char more;
+	bool ended;
+	ssize_t n = read_chunk(in, pipe, &more, 1, &ended);
+
+	if (n == -ECANCELED)
+		return STOPPED;
+	if (n <= 0)
+		return ENDED;
+	err_refuse(&why, CODE_TOO_MUCH, "more than the %lld bytes of the signed size",
+		   (long long)in->size);
+	return drop_and_fail(in, &why);
+}
+
 /* Reads the pipe to its end. */
 static enum outcome
 receive(struct intake *in, int pipe, int64_t offset)
@@ -283,20 +347,17 @@ receive(struct intake *in, int pipe, int64_t offset)
 	bool ended = false;
 
 	while (!ended) {
-		unsigned char *data = hasher_buffer(in->hasher);
-		int64_t left = in->size - offset;
-		size_t room = left < HASHER_CHUNK ? (size_t)left + 1 : (size_t)HASHER_CHUNK;
-		ssize_t n = read_chunk(in, pipe, data, room, &ended);
+		size_t room;
+		unsigned char *data = hasher_buffer(in->hasher, &room);
+		ssize_t n;
 
+		if (data == NULL)
+			return expect_end(in, pipe);
+		n = read_chunk(in, pipe, data, room, &ended);
 		if (n == -ECANCELED)
 			return STOPPED;
 		if (n < 0)
 			return ENDED;	/* a broken pipe is a cut transfer */
-		if (n > left) {
-			err_refuse(&why, CODE_TOO_MUCH, "more than the %lld bytes of the signed "
-				   "size", (long long)in->size);
-			return drop_and_fail(in, &why);
-		}
 		if (n == 0)
 			continue;
 		hasher_push(in->hasher, (size_t)n);
@@ -342,10 +403,12 @@ rehash(struct intake *in)
 	int64_t offset = 0;
 
 	while (offset < in->earlier) {
-		unsigned char *data = hasher_buffer(in->hasher);
 		int64_t left = in->earlier - offset;
-		size_t len = left < HASHER_CHUNK ? (size_t)left : (size_t)HASHER_CHUNK;
+		size_t len;
+		unsigned char *data = hasher_buffer(in->hasher, &len);
 
+		if ((int64_t)len > left)
+			len = (size_t)left;
 		if (is_stopped(in))
 			return STOPPED;
 		if (io_pread_full(in->file_fd, data, len, (off_t)offset) != (ssize_t)len) {
@@ -422,6 +485,7 @@ static void
 release(struct intake *in)
 {
 	hasher_free(in->hasher);
+	blockfile_unref(in->verified);
 	close_keep_errno(in->pipe_fd);
 	close_keep_errno(in->read_fd);
 	close_keep_errno(in->file_fd);
@@ -446,7 +510,7 @@ set_up(struct intake *in, struct err *err)
 	in->read_fd = store_partial_reopen(in->store, &in->expected, in->file_fd, err);
 	if (in->read_fd < 0)
 		return in->read_fd;
-	rc = hasher_new(&in->hasher, err);
+	rc = hasher_new(&in->hasher, in->size, err);
 	if (rc != 0)
 		return rc;
 	in->offset = in->earlier;
@@ -462,7 +526,7 @@ set_up(struct intake *in, struct err *err)
 
 int
 intake_new(struct intake **out, struct store *store, const struct digest *expected, int64_t size,
-	   int notify_fd, struct err *err)
+	   const struct digest *root, int notify_fd, struct err *err)
 {
 	struct intake *in;
 	int rc;
@@ -474,6 +538,9 @@ intake_new(struct intake **out, struct store *store, const struct digest *expect
 	in->store = store;
 	in->expected = *expected;
 	in->size = size;
+	in->has_root = root != NULL;
+	if (root != NULL)
+		in->root = *root;
 	in->notify_fd = notify_fd;
 	in->wake_fd = in->file_fd = in->read_fd = in->pipe_fd = -1;
 	pthread_mutex_init(&in->lock, NULL);
@@ -548,22 +615,20 @@ intake_feed(struct intake *in, int pipe_rd)
 	pthread_mutex_unlock(&in->lock);
 }
 
-int
-intake_dup(struct intake *in)
+struct blockfile *
+intake_blockfile(struct intake *in)
 {
-	int fd;
-
 	switch (intake_state(in)) {
 	case INTAKE_VERIFIED:
 	case INTAKE_STORED:
-		fd = fcntl(in->read_fd, F_DUPFD_CLOEXEC, 3);
-		return fd < 0 ? -errno : fd;
+		/* Made before the state, and for good: no lock is needed. */
+		return blockfile_ref(in->verified);
 	case INTAKE_IDLE:
 	case INTAKE_RUNNING:
 	case INTAKE_FAILED:
 		break;
 	}
-	return -EAGAIN;
+	return NULL;
 }
 
 int

@@ -7,6 +7,8 @@
  *
  * What counts as a failed try of LIMIT_TRIES: bytes that are not the signed ones, or too many or
  * too few of them.  A network that is down never uses up tries, it only makes the waits longer.
+ * Bytes with the signed SHA-512 and another tree than the signed one use up all of them at once:
+ * the signatures contradict each other, and the same bytes would come again.
  */
 #include "config.h"
 #include "job.h"
@@ -38,6 +40,8 @@ job_new(const struct object_row *row)
 
 	job->digest = row->digest;
 	job->size = row->size;
+	job->has_root = row->has_root;
+	job->root = row->root;
 	job->tries = row->tries;
 	job->pipe_rd = -1;
 	pthread_mutex_init(&job->lock, NULL);
@@ -165,7 +169,7 @@ fail(struct job *job, const struct job_env *env, const struct err *why, bool cou
 	job->result.rc = errno_for_readers(why);
 	job->n_failed++;
 	if (counts)
-		job->tries++;
+		job->tries = why->code == CODE_BLOCK_DIGEST ? LIMIT_TRIES : job->tries + 1;
 	job->gave_up = job->tries >= LIMIT_TRIES;
 	if (job->gave_up)
 		store_partial_drop(env->store, &job->digest);
@@ -229,7 +233,8 @@ job_start(struct job *job, const struct job_env *env)
 		job->source = (size_t)job->n_failed % job->n_sources;
 	job->reached = 0;
 	if (rc == 0)
-		rc = intake_new(&intake, env->store, &job->digest, job->size, env->notify_fd, &e);
+		rc = intake_new(&intake, env->store, &job->digest, job->size,
+				job->has_root ? &job->root : NULL, env->notify_fd, &e);
 	pthread_mutex_lock(&job->lock);
 	job->intake = intake;
 	pthread_mutex_unlock(&job->lock);
@@ -382,6 +387,10 @@ judge_failed(struct job *job, const struct job_env *env)
 
 	intake_result(job->intake, &e);
 	err_prefix(&e, "'%s'", job->sources[job->source].uri);
+	if (e.code == CODE_BLOCK_DIGEST) {
+		fail(job, env, &e, true, 0);
+		return;
+	}
 	counts = e.code == CODE_DIGEST || e.code == CODE_TOO_MUCH || e.code == CODE_SIZE;
 	if (e.code == CODE_DIGEST && intake_resumed(job->intake) && !job->restarted) {
 		/* The earlier part may have been poisoned: one full restart before it counts. */
@@ -404,6 +413,22 @@ judge_failed(struct job *job, const struct job_env *env)
 	fail(job, env, &e, counts, 0);
 }
 
+/* The row learns of the object and of its tree. */
+static int
+note_verified(struct job *job, const struct job_env *env, struct err *err)
+{
+	struct blockfile *f = intake_blockfile(job->intake);
+	const struct digest *tree = &vtree_id(blockfile_tree(f))->verity;
+	int rc = catalogue_begin(env->catalogue, err);
+
+	if (rc == 0)
+		rc = catalogue_object_verified(env->catalogue, &job->digest, tree, stamp_now(), err);
+	if (rc == 0)
+		rc = catalogue_commit(env->catalogue, err);
+	blockfile_unref(f);
+	return rc;
+}
+
 static void
 finish(struct job *job, const struct job_env *env)
 {
@@ -411,9 +436,7 @@ finish(struct job *job, const struct job_env *env)
 	struct err e = { 0 };
 
 	digest_hex(&job->digest, hex);
-	if (catalogue_begin(env->catalogue, &e) != 0 ||
-	    catalogue_object_verified(env->catalogue, &job->digest, stamp_now(), &e) != 0 ||
-	    catalogue_commit(env->catalogue, &e) != 0) {
+	if (note_verified(job, env, &e) != 0) {
 		catalogue_rollback(env->catalogue);
 		/* The object lies in the store; the next start or try adopts it. */
 		fail(job, env, &e, false, 0);

@@ -1,5 +1,5 @@
 /*
- * job.h - fetching one object: a small state machine that the engine drives.
+ * job.h - fetching one object as a stream: a small state machine that the engine drives.
  *
  *   QUEUED     waits for a place among the fetch_parallel
  *   RECEIVING  intake open; a fetcher runs, or is about to
@@ -44,10 +44,11 @@ struct job {
 	struct job *next;
 	struct digest digest;
 	int64_t size;
+	bool has_root;			/* root: the fs-verity digest that was signed */
+	struct digest root;
 	pthread_mutex_t lock;		/* state and intake, when written here or read by others */
 	enum job_state state;
 	bool waiting;			/* a reader or command waits for an answer */
-	bool heals;			/* the stored file is bad in part, and serves until then */
 	bool gave_up;			/* BACKOFF: no further try of this list version */
 	int tries;			/* counted failures, as in the object's row */
 	int n_failed;			/* failed tries in a row, for the back-off */

@@ -187,9 +187,10 @@ struct judging {
 	struct catalogue *c;
 	int64_t subscription;
 	const struct verdict *verdict;
+	bool blocks;			/* it is about block digests, not about a list */
 	char *registered;		/* owner of the credential, linked or not */
-	char *linked;			/* who may sign this list */
-	struct err refusal;		/* of a linked endorser's switches */
+	char *linked;			/* who may sign this */
+	struct err refusal;		/* of an endorser's switches */
 };
 
 static bool
@@ -202,6 +203,21 @@ holds(const struct endorser_row *e, const struct verdict *v)
 	return false;
 }
 
+/* Whether the endorser may speak of this at all, whatever the signature is like. */
+static bool
+may_sign(struct judging *j, const struct endorser_row *e)
+{
+	if (e->blocks_only && !j->blocks) {
+		err_refuse(&j->refusal, CODE_NOT_LINKED,
+			   "endorser '%s' may sign block digests only (--blocks-only), no list",
+			   e->name);
+		return false;
+	}
+	if (j->blocks)
+		return e->blocks_only || catalogue_has_links(j->c, e->id);
+	return j->subscription == 0 || catalogue_is_linked(j->c, e->id, j->subscription);
+}
+
 static int
 judge_one(void *arg, const struct endorser_row *e)
 {
@@ -211,7 +227,7 @@ judge_one(void *arg, const struct endorser_row *e)
 		return 0;
 	free(j->registered);
 	j->registered = xstrdup(e->name);
-	if (j->subscription != 0 && !catalogue_is_linked(j->c, e->id, j->subscription))
+	if (!may_sign(j, e))
 		return 0;
 	if (j->verdict->weak_digest && !e->allow_sha1) {
 		err_refuse(&j->refusal, CODE_WEAK,
@@ -232,34 +248,51 @@ judge_one(void *arg, const struct endorser_row *e)
 	return 0;
 }
 
+static int
+judge_signer(struct judging *j, char **name, struct err *err)
+{
+	const struct verdict *v = j->verdict;
+	int rc;
+
+	*name = NULL;
+	if (v->subject == NULL || v->issuer == NULL)
+		return err_refuse(err, CODE_SIGNATURE, "the message names no signer");
+	rc = catalogue_endorser_each(j->c, judge_one, j, err);
+	if (rc == 0 && j->linked == NULL) {
+		if (j->refusal.rc != 0)
+			rc = err_refuse(err, j->refusal.code, "%s", j->refusal.text);
+		else if (j->registered != NULL)
+			rc = err_refuse(err, CODE_NOT_LINKED,
+					"endorser '%s' is not linked to %s list: 'vmimagectl "
+					"endorser link' does it",
+					j->registered, j->blocks ? "any" : "this");
+		else
+			rc = err_refuse(err, CODE_NOT_LINKED,
+					"'%s' (issuer '%s') is no registered endorser: 'vmimagectl "
+					"endorser add' registers one",
+					v->subject, v->issuer);
+	}
+	if (rc == 0)
+		*name = steal_ptr(&j->linked);
+	free(j->linked);
+	free(j->registered);
+	return rc;
+}
+
 int
 list_judge_endorser(struct catalogue *c, int64_t subscription, const struct verdict *verdict,
 		    char **name, struct err *err)
 {
 	struct judging j = { .c = c, .subscription = subscription, .verdict = verdict };
-	int rc;
 
-	*name = NULL;
-	if (verdict->subject == NULL || verdict->issuer == NULL)
-		return err_refuse(err, CODE_SIGNATURE, "the message names no signer");
-	rc = catalogue_endorser_each(c, judge_one, &j, err);
-	if (rc == 0 && j.linked == NULL) {
-		if (j.refusal.rc != 0)
-			rc = err_refuse(err, j.refusal.code, "%s", j.refusal.text);
-		else if (j.registered != NULL)
-			rc = err_refuse(err, CODE_NOT_LINKED,
-					"endorser '%s' is not linked to this list: 'vmimagectl "
-					"endorser link' does it",
-					j.registered);
-		else
-			rc = err_refuse(err, CODE_NOT_LINKED,
-					"'%s' (issuer '%s') is no registered endorser: 'vmimagectl "
-					"endorser add' registers one",
-					verdict->subject, verdict->issuer);
-	}
-	if (rc == 0)
-		*name = steal_ptr(&j.linked);
-	free(j.linked);
-	free(j.registered);
-	return rc;
+	return judge_signer(&j, name, err);
+}
+
+int
+list_judge_attester(struct catalogue *c, const struct verdict *verdict, char **name,
+		    struct err *err)
+{
+	struct judging j = { .c = c, .verdict = verdict, .blocks = true };
+
+	return judge_signer(&j, name, err);
 }

@@ -14,6 +14,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include "cleanup.h"
@@ -115,11 +116,18 @@ sweep_new(struct catalogue *c, const char *name)
 		io_drop_stale(c->messages_dir, message);
 }
 
+int
+message_is_used(struct catalogue *c, const struct digest *message, bool *used, struct err *err)
+{
+	int64_t value;
+
+	return cat_int(c, SQL_MESSAGE_USED, ARGS(arg_digest(message)), &value, used, err);
+}
+
 static int
 sweep_one(struct catalogue *c, const char *name, struct err *err)
 {
 	struct digest d;
-	int64_t value;
 	bool used = true;
 	int rc = 0;
 
@@ -127,14 +135,16 @@ sweep_one(struct catalogue *c, const char *name, struct err *err)
 		sweep_new(c, name);
 		return 0;
 	}
-	rc = cat_int(c, SQL_SUBSCRIPTION_MESSAGES, ARGS(arg_digest(&d)), &value, &used, err);
+	rc = message_is_used(c, &d, &used, err);
 	if (rc == 0 && !used)
 		unlinkat(c->messages_dir, name, 0);
 	return rc;
 }
 
-int
-message_sweep(struct catalogue *c, struct err *err)
+/* Every name in messages/. */
+static int
+each_name(struct catalogue *c, int (*fn)(struct catalogue *c, const char *name, void *arg,
+					 struct err *err), void *arg, struct err *err)
 {
 	int fd = openat(c->messages_dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
@@ -146,7 +156,53 @@ message_sweep(struct catalogue *c, struct err *err)
 		return err_set(err, errno, "'%s/messages' cannot be read", c->conf->state_dir);
 	}
 	while (rc == 0 && (e = readdir(dir)) != NULL)
-		rc = sweep_one(c, e->d_name, err);
+		rc = fn(c, e->d_name, arg, err);
 	closedir(dir);
+	return rc;
+}
+
+static int
+sweep_name(struct catalogue *c, const char *name, void *arg, struct err *err)
+{
+	(void)arg;
+	return sweep_one(c, name, err);
+}
+
+int
+message_sweep(struct catalogue *c, struct err *err)
+{
+	return each_name(c, sweep_name, NULL, err);
+}
+
+struct found {
+	struct digest *messages;
+	size_t n;
+};
+
+static int
+note_message(struct catalogue *c, const char *name, void *arg, struct err *err)
+{
+	struct found *f = arg;
+	struct digest d;
+
+	(void)c;
+	(void)err;
+	if (!is_message(name, &d) || strcmp(name + DIGEST_HEX, ".smime") != 0)
+		return 0;
+	f->messages = xrealloc(f->messages, (f->n + 1) * sizeof(*f->messages));
+	f->messages[f->n++] = d;
+	return 0;
+}
+
+int
+message_each(struct catalogue *c, int (*fn)(void *arg, const struct digest *message), void *arg,
+	     struct err *err)
+{
+	struct found f = { 0 };
+	int rc = each_name(c, note_message, &f, err);
+
+	for (size_t i = 0; i < f.n && rc == 0; i++)
+		rc = fn(arg, &f.messages[i]);
+	free(f.messages);
 	return rc;
 }

@@ -1,5 +1,5 @@
 /*
- * Partial files: bytes on their way into the store, and the step that makes them an object.
+ * Partial files of images that come as a stream.
  *
  * A partial lies at partial/<hex> and is preallocated beyond its end (FALLOC_FL_KEEP_SIZE), so
  * that a full disk shows before the first byte is fetched, while the length of the file goes on
@@ -7,16 +7,6 @@
  * the data it covers, so after a crash it is never larger than what is there, and no side file can
  * disagree with it.  Should it lie all the same, nothing is lost but time: who resumes hashes what
  * is on disk, and the digest decides.
- *
- * Whatever has the object's name already was not hashed just now, as the partial was: it may be a
- * good copy that a crash left without a row, or a file that somebody put there.  It is exchanged
- * for the partial in one step and kept in quarantine/.
- *
- * Commit order (after any crash there is the partial, or the object, or for a moment both names):
- *	data -> fdatasync -> rename without replacing to objects/ab/<hex>
- *	     -> fsync of objects/ab and partial/
- * A file whose fsync failed is dropped, because the kernel may have thrown its dirty pages away
- * and would answer the next fsync with success.
  */
 #include "config.h"
 #include "store.h"
@@ -56,8 +46,8 @@ judge_room(const struct store *s, int64_t need, struct err *err)
 	return 0;
 }
 
-static int
-preallocate(const struct store *s, int fd, int64_t size, struct err *err)
+int
+store_reserve(struct store *s, int fd, int64_t size, bool keep_length, struct err *err)
 {
 	struct stat st;
 	int64_t need;
@@ -72,9 +62,11 @@ preallocate(const struct store *s, int fd, int64_t size, struct err *err)
 	if (rc != 0)
 		return rc;
 	do
-		rc = fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, size);
+		rc = fallocate(fd, keep_length ? FALLOC_FL_KEEP_SIZE : 0, 0, size);
 	while (rc != 0 && errno == EINTR);
-	if (rc == 0 || errno == EOPNOTSUPP || errno == ENOSYS)
+	if (rc != 0 && (errno == EOPNOTSUPP || errno == ENOSYS))
+		rc = keep_length ? 0 : ftruncate(fd, (off_t)size);
+	if (rc == 0)
 		return 0;
 	if (errno == ENOSPC || errno == EDQUOT)
 		return err_refuse(err, CODE_FULL, "cannot reserve %lld bytes in '%s': %m",
@@ -91,33 +83,38 @@ unreserve(int fd, int64_t have)
 		errno = 0;	/* the room stays taken until the partial is resumed or dropped */
 }
 
-/*
- * Opens what an earlier run left if it can be gone on with: a regular file of ours, not larger than
- * the image.  -ENOENT: there is nothing (any more).
- */
-static int
-open_earlier(struct store *s, const char *hex, int64_t size)
+int
+store_open_earlier(struct store *s, const char *name, int64_t min, int64_t max)
 {
 	CLEANUP_FD int fd = -1;
 	struct stat st;
 	int rc;
 
-	if (fstatat(s->partial, hex, &st, AT_SYMLINK_NOFOLLOW) != 0)
+	if (fstatat(s->partial, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
 		return -errno;
 	if (!S_ISREG(st.st_mode)) {
 		char to[STORE_NAME_MAX + 1];
 
-		rc = store_aside_lost(s, s->partial, hex, to);
+		rc = store_aside_lost(s, s->partial, name, to);
 		return rc != 0 ? rc : -ENOENT;
 	}
-	if (st.st_size <= size && st.st_uid == geteuid()) {
-		fd = storedir_open(s->partial, hex, O_RDWR, 0);
+	if (st.st_size >= min && st.st_size <= max && st.st_uid == geteuid()) {
+		fd = storedir_open(s->partial, name, O_RDWR, 0);
 		if (fd >= 0 || fd != -EACCES)
 			return steal_fd(&fd);
 	}
-	if (unlinkat(s->partial, hex, 0) != 0)
+	if (unlinkat(s->partial, name, 0) != 0)
 		return -errno;
 	return -ENOENT;
+}
+
+int
+store_say_unopened(const struct store *s, int rc, const char *name, struct err *err)
+{
+	errno = -rc;
+	if (rc == -ENOSPC || rc == -EDQUOT)
+		return err_refuse(err, CODE_FULL, "cannot make '%s/partial/%s': %m", s->path, name);
+	return err_set(err, errno, "cannot open '%s/partial/%s': %m", s->path, name);
 }
 
 int
@@ -131,20 +128,15 @@ store_partial_open(struct store *s, const struct digest *d, int64_t size, int *o
 
 	digest_hex(d, hex);
 	*have = 0;
-	fd = open_earlier(s, hex, size);
+	store_blocks_drop(s, d);	/* its room is needed */
+	fd = store_open_earlier(s, hex, 0, size);
 	if (fd == -ENOENT)
 		fd = storedir_open(s->partial, hex, O_RDWR | O_CREAT | O_EXCL, STORE_FILE_MODE);
-	if (fd == -ENOSPC || fd == -EDQUOT) {
-		errno = -fd;
-		return err_refuse(err, CODE_FULL, "cannot make '%s/partial/%s': %m", s->path, hex);
-	}
-	if (fd < 0) {
-		errno = -fd;
-		return err_set(err, errno, "cannot open '%s/partial/%s': %m", s->path, hex);
-	}
+	if (fd < 0)
+		return store_say_unopened(s, fd, hex, err);
 	if (fstat(fd, &st) != 0)
 		return err_set(err, errno, "cannot look at '%s/partial/%s': %m", s->path, hex);
-	rc = preallocate(s, fd, size, err);
+	rc = store_reserve(s, fd, size, true, err);
 	if (rc != 0) {
 		if (st.st_size == 0)
 			unlinkat(s->partial, hex, 0);
@@ -203,7 +195,7 @@ store_partial_reset(struct store *s, const struct digest *d, int fd, int64_t siz
 		errno = -rc;
 		return err_set(err, errno, "cannot empty a partial file in '%s': %m", s->path);
 	}
-	return preallocate(s, fd, size, err);
+	return store_reserve(s, fd, size, true, err);
 }
 
 void
@@ -215,82 +207,6 @@ store_partial_drop(struct store *s, const struct digest *d)
 	unlinkat(s->partial, hex, 0);
 }
 
-/* Gives the partial its name as an object; what has the name already is put aside. */
-static int
-name_object(struct store *s, int shard, const char *hex)
-{
-	int rc = storedir_move(s->partial, hex, shard, hex);
-
-	if (rc != -EEXIST)
-		return rc;
-	if (renameat2(s->partial, hex, shard, hex, RENAME_EXCHANGE) == 0) {
-		/* If this fails, the next start moves it to lost+found. */
-		(void)store_aside_any(s, s->partial, hex);
-		return 0;
-	}
-	if (errno != EINVAL && errno != ENOSYS)
-		return -errno;
-	rc = store_aside_any(s, shard, hex);
-	return rc != 0 ? rc : storedir_move(s->partial, hex, shard, hex);
-}
-
-/* objects/ab; what is in its way is moved to lost+found. */
-static int
-enter_shard(struct store *s, const char *hex)
-{
-	const char name[3] = { hex[0], hex[1], '\0' };
-	char to[STORE_NAME_MAX + 1];
-	int fd = store_shard(s, hex, true);
-
-	if (fd != -ENOTDIR && fd != -ELOOP)
-		return fd;
-	fd = store_aside_lost(s, s->objects, name, to);
-	return fd != 0 ? fd : store_shard(s, hex, true);
-}
-
-static int
-commit_durably(struct store *s, const char *hex, int fd)
-{
-	CLEANUP_FD int shard = -1;
-	int rc;
-
-	do
-		rc = fdatasync(fd);
-	while (rc != 0 && errno == EINTR);
-	if (rc != 0)
-		return -errno;
-	shard = enter_shard(s, hex);
-	if (shard < 0)
-		return shard;
-	rc = name_object(s, shard, hex);
-	if (rc != 0)
-		return rc;
-	rc = storedir_sync(shard);
-	if (rc == 0)
-		rc = storedir_sync(s->partial);
-	if (rc != 0)
-		unlinkat(shard, hex, 0);
-	return rc;
-}
-
-int
-store_commit(struct store *s, const struct digest *d, int fd, struct err *err)
-{
-	char hex[DIGEST_HEX + 1];
-	int rc;
-
-	digest_hex(d, hex);
-	rc = commit_durably(s, hex, fd);
-	if (rc == 0)
-		return 0;
-	store_partial_drop(s, d);
-	errno = -rc;
-	if (rc == -ENOSPC || rc == -EDQUOT)
-		return err_refuse(err, CODE_FULL, "cannot keep object '%s' in '%s': %m", hex,
-				  s->path);
-	return err_set(err, errno, "cannot keep object '%s' in '%s': %m", hex, s->path);
-}
-
 int
 store_quarantine_partial(struct store *s, const struct digest *d, struct err *err)
 {
@@ -298,7 +214,7 @@ store_quarantine_partial(struct store *s, const struct digest *d, struct err *er
 	int rc;
 
 	digest_hex(d, hex);
-	rc = store_aside_any(s, s->partial, hex);
+	rc = store_aside_any(s, s->partial, hex, hex);
 	if (rc != 0) {
 		errno = -rc;
 		return err_set(err, errno, "cannot move '%s/partial/%s' to quarantine: %m", s->path,

@@ -1,7 +1,10 @@
 #include "config.h"
 #include "plan.h"
 
+#include <errno.h>
+
 #include "limits.h"
+#include "verity.h"
 
 bool
 plan_prefetch(const struct conf *conf, const struct object_row *object, bool is_pending)
@@ -38,6 +41,44 @@ plan_backoff_ms(int n, uint32_t random, int retry_after)
 	if (wait < asked)
 		wait = asked;
 	return wait < LIMIT_BACKOFF_MAX_MS ? wait : LIMIT_BACKOFF_MAX_MS;
+}
+
+bool
+plan_blocks(const struct object_row *object)
+{
+	return object->has_root && object->state != OBJECT_VERIFIED &&
+	       object->size > VERITY_GRANULE &&
+	       (object->strict_reason == NULL || object->strict_reason[0] == '\0');
+}
+
+enum lazy_fill
+plan_fill(const struct conf *conf, bool is_pending, bool is_asked)
+{
+	bool due = (is_pending && conf->prefetch != PREFETCH_NEVER) ||
+		   conf->prefetch == PREFETCH_ALWAYS;
+
+	if (is_asked)
+		return LAZY_FILL_NOW;
+	switch ((enum conf_fill)conf->fill) {
+	case FILL_NOW:
+		return LAZY_FILL_NOW;
+	case FILL_IDLE:
+		return LAZY_FILL_IDLE;
+	case FILL_NEVER:
+		return due ? LAZY_FILL_IDLE : LAZY_FILL_NOT;
+	}
+	return LAZY_FILL_NOT;
+}
+
+int
+plan_reader_errno(const struct err *why)
+{
+	if (why->code == CODE_SLOW && why->rc != -ETIMEDOUT)
+		return -EHOSTUNREACH;
+	if (why->rc == 0 || why->rc == -EPIPE || why->rc == -EMFILE || why->rc == -ENFILE ||
+	    why->rc == -ENOMEM)
+		return -EIO;
+	return why->rc;
 }
 
 bool

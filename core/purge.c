@@ -1,7 +1,8 @@
 /*
  * The row first, the file after: a crash in between leaves a file without a row, which the next
  * start looks at; the other way round would leave a row that promises bytes.  An object that a
- * selected image names is never touched.
+ * selected image names is never touched, nor what is here in part: the engine drops that as soon as
+ * nobody has it open.
  */
 #include "config.h"
 #include "purge.h"
@@ -77,7 +78,7 @@ forget(struct catalogue *c, const struct digest *d, bool *forgotten, struct err 
 
 	if (rc != 0)
 		return rc;
-	*forgotten = !row.wanted;
+	*forgotten = !row.wanted && (row.state == OBJECT_VERIFIED || !row.has_tree);
 	object_row_release(&row);
 	return *forgotten ? catalogue_object_evicted(c, d, err) : 0;
 }

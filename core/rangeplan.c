@@ -87,8 +87,8 @@ rangeplan_free(struct rangeplan *p)
 /* ---- runs ------------------------------------------------------------------------------ */
 
 /*
- * A wish within the read-ahead has passed over what was read from the disk without being wished for;
- * the parts of a large read come from several threads, so one may be a little late or early.
+ * A wish within the read-ahead has passed over what was read from the disk without being wished
+ * for; the parts of a large read come from several threads, so one may be a little late or early.
  */
 static bool
 run_continues(const struct run *run, int64_t first)
@@ -212,7 +212,10 @@ rangeplan_want(struct rangeplan *p, int64_t first, int64_t n, long long now)
 	}
 }
 
-/* Cuts [first, end) out of wish number i, which it meets; returns how many wishes are left of it. */
+/*
+ * Cuts [first, end) out of wish number i, which it meets; returns how many wishes are left of
+ * it.
+ */
 static size_t
 cut_wish(struct rangeplan *p, size_t i, int64_t first, int64_t end)
 {
@@ -377,7 +380,10 @@ rangeplan_pop(struct rangeplan *p, bool in_flight_too, struct range *out)
 
 /* ---- what is next ---------------------------------------------------------------------- */
 
-/* The first stretch within [from, end) that is missing and not in flight: false if there is none. */
+/*
+ * The first stretch within [from, end) that is missing and not in flight: false if there is
+ * none.
+ */
 static bool
 find_open(const struct rangeplan *p, const struct rangeplan_missing *missing, int64_t from,
 	  int64_t end, struct range *out)

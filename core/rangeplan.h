@@ -11,9 +11,9 @@
  *
  * Read-ahead belongs to a run: wishes that follow each other, and of which some were answered
  * before the next was made, so that one large read, or what the kernel asks for around one page
- * fault, is no sequence yet.  It is as long as a quarter of the run so far, and as long as the run once
- * that is certain to be a stream (RANGEPLAN_SURE), up to the maximum.  A wish elsewhere begins a run of its
- * own without read-ahead: random reads fetch their granules and no others.
+ * fault, is no sequence yet.  It is as long as a quarter of the run so far, and as long as the
+ * run once that is certain to be a stream (RANGEPLAN_SURE), up to the maximum.  A wish elsewhere
+ * begins a run of its own without read-ahead: random reads fetch their granules and no others.
  *
  * A granule is in no two ranges in flight, so each is landed by one thread.
  */
@@ -74,7 +74,10 @@ bool rangeplan_waits(const struct rangeplan *p, long long *since);
 /* Forgets wishes for what is not missing (any more). */
 void rangeplan_prune(struct rangeplan *p, const struct rangeplan_missing *missing);
 
-/* Takes back wishes: those within a range; the next one, or the next that is not in flight (false: none). */
+/*
+ * Takes back wishes: those within a range; the next one, or the next that is not in flight
+ * (false: none).
+ */
 void rangeplan_drop(struct rangeplan *p, const struct range *r);
 bool rangeplan_pop(struct rangeplan *p, bool in_flight_too, struct range *out);
 

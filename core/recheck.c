@@ -15,6 +15,9 @@
  *                                   | proves nothing against what was accepted), and says so
  *   missing or other bytes          | distrusted: corrupt; the next update brings it back
  *   no verdict (no verifier, limit) | nothing is known: stands, and is asked again
+ *
+ * Attestations of block digests are judged again in the same pass (attestimport.c), and so are the
+ * signers of versions that a list has replaced: of each of them one message is kept.
  */
 #include "config.h"
 #include "recheck.h"
@@ -22,6 +25,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "attestimport.h"
 #include "cleanup.h"
 #include "listjudge.h"
 #include "stamp.h"
@@ -50,7 +54,7 @@ struct recheck {
 	bool distrusted_only;
 	bool aloud;		/* also what merely stays as it was is told */
 	bool unknown;		/* there was no verdict: the question must be asked again */
-	int changed;		/* subscriptions */
+	int changed;		/* subscriptions and attestations */
 };
 
 static int
@@ -177,6 +181,105 @@ recheck_each(struct recheck *k, struct err *err)
 	return rc != 0 ? rc : first;
 }
 
+/* ---- signers of what was replaced ------------------------------------------------------------ */
+
+struct signers {
+	struct signer { char *subject, *issuer; struct digest message; } *all;
+	size_t n;
+};
+
+static int
+collect_signer(void *arg, const char *subject, const char *issuer, const struct digest *message)
+{
+	struct signers *s = arg;
+	struct signer *one;
+
+	s->all = xrealloc(s->all, (s->n + 1) * sizeof(*s->all));
+	one = &s->all[s->n++];
+	one->subject = xstrdup(subject);
+	one->issuer = xstrdup(issuer);
+	one->message = *message;
+	return 0;
+}
+
+static int
+distrust_signer(struct recheck *k, const struct signer *s, const char *why, struct err *err)
+{
+	int changed = 0, rc;
+
+	if (k->r->dry_run)
+		return 0;
+	rc = catalogue_signer_distrust(k->r->catalogue, s->subject, s->issuer, REASON_REVOKED,
+				       stamp_now(), &changed, err);
+	if (rc == 0 && changed > 0)
+		refresh_say(k->r, "%d earlier versions signed by '%s': no longer trusted: %s",
+			    changed, s->subject, why);
+	k->changed += changed;
+	return rc;
+}
+
+/* Only a revocation counts: what else is wrong with an old message proves nothing. */
+static int
+recheck_signer(struct recheck *k, const struct signer *s, struct err *err)
+{
+	CLEANUP_CANDIDATE struct candidate cand;
+	struct err why = { 0 };
+	int rc;
+
+	candidate_init(&cand);
+	rc = candidate_load(&cand, k->r->conf, &s->message, &why);
+	if (rc != 0 && why.code == CODE_CORRUPT)
+		return 0;
+	if (rc == 0)
+		rc = candidate_verify(&cand, k->r->starter, &why);
+	if (rc != 0 && (cand.verdict.revoked || (k->r->conf->crl_strict && why.code == CODE_CRL)))
+		return distrust_signer(k, s, why.text, err);
+	k->unknown = k->unknown || (rc != 0 && cand.verdict.rc == 0);
+	return 0;
+}
+
+static int
+recheck_signers(struct recheck *k, struct err *err)
+{
+	struct signers s = { 0 };
+	int rc = catalogue_signer_each(k->r->catalogue, collect_signer, &s, err), first = 0;
+
+	for (size_t i = 0; i < s.n; i++) {
+		struct err why = { 0 };
+		int one = rc == 0 ? recheck_signer(k, &s.all[i], &why) : 0;
+
+		if (one != 0 && first == 0) {
+			first = one;
+			if (err != NULL)
+				*err = why;
+		}
+		free(s.all[i].subject);
+		free(s.all[i].issuer);
+	}
+	free(s.all);
+	return rc != 0 ? rc : first;
+}
+
+/* Lists, what was attested beside them, and what came from lists before; all of it is looked at. */
+static int
+recheck_messages(struct recheck *k, struct err *err)
+{
+	struct err why[2] = { 0 };
+	int rc = recheck_each(k, err), also[2] = { 0, 0 };
+
+	also[0] = attestimport_recheck(k->r, k->distrusted_only, k->aloud, &k->unknown,
+				       &k->changed, &why[0]);
+	/* What is distrusted there does not come back. */
+	if (!k->distrusted_only)
+		also[1] = recheck_signers(k, &why[1]);
+	for (int i = 0; i < 2 && rc == 0; i++) {
+		rc = also[i];
+		if (rc != 0 && err != NULL)
+			*err = why[i];
+	}
+	return rc;
+}
+
 int
 recheck_lists(const struct refresh *r, enum recheck_scope scope, int *changed, struct err *err)
 {
@@ -191,7 +294,7 @@ recheck_lists(const struct refresh *r, enum recheck_scope scope, int *changed, s
 
 	*changed = 0;
 	if (scope == RECHECK_DISTRUSTED) {
-		rc = recheck_each(&k, err);
+		rc = recheck_messages(&k, err);
 		*changed = k.changed;
 		return rc;
 	}
@@ -206,7 +309,7 @@ recheck_lists(const struct refresh *r, enum recheck_scope scope, int *changed, s
 		return 0;
 	/* With crl_strict it is asked again and again, and the answer is mostly the same. */
 	k.aloud = news || scope == RECHECK_ALL;
-	rc = recheck_each(&k, err);
+	rc = recheck_messages(&k, err);
 	*changed = k.changed;
 	if (rc == 0 && news && !k.unknown && !r->dry_run)
 		rc = catalogue_note_set(r->catalogue, FINGERPRINT_NOTE, hex, err);

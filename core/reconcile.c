@@ -6,6 +6,10 @@
  * lost.
  * What cannot be moved (a mount point, an immutable file) is told and passed over.  Directories
  * that we did not make are moved whole.
+ *
+ * One kind of file is removed, and not moved: what stands beside a digest that nobody knows (a
+ * tree, a map) or was just being written (.new).  It is derived data, has no bytes of any image,
+ * and can be made again.
  */
 #include "config.h"
 #include "store.h"
@@ -13,6 +17,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -64,38 +69,77 @@ move_aside(struct walk *w, int dir, const char *name)
 	return 0;
 }
 
+/* Always 0, so that the listing goes on. */
+static int
+remove_derived(struct walk *w, int dir, const char *name)
+{
+	if (w->n_moved >= w->ask->max_moves)
+		return 0;
+	/* A .new that is there while nobody has the lock is what a crash left. */
+	pthread_mutex_lock(&w->s->side);
+	if (unlinkat(dir, name, 0) == 0)
+		w->n_moved++;
+	pthread_mutex_unlock(&w->s->side);
+	return 0;
+}
+
+struct entry {
+	struct digest digest;
+	const char *suffix;		/* what follows the digest in its name */
+	int64_t size;
+};
+
 /*
- * Is dir/name a regular file named by a digest as we write it?  1, 0, or a negative errno value: a
- * disk that cannot be read now must not be a reason to move an object.
+ * Is dir/name a regular file whose name begins with a digest as we write it?  1, 0, or a negative
+ * errno value: a disk that cannot be read now must not be a reason to move an object.
  */
 static int
-look_at(int dir, const char *name, struct digest *d, int64_t *size)
+look_at(int dir, const char *name, struct entry *e)
 {
+	char hex[DIGEST_HEX + 1];
 	struct stat st;
 
-	if (!parse_own_name(name, d))
+	snprintf(hex, sizeof(hex), "%.*s", DIGEST_HEX, name);
+	if (!parse_own_name(hex, &e->digest))
 		return 0;
+	e->suffix = name + DIGEST_HEX;
 	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
 		return errno == ENOENT ? 0 : -errno;
-	*size = st.st_size;
+	e->size = st.st_size;
 	return S_ISREG(st.st_mode) ? 1 : 0;
+}
+
+static bool
+is(const struct entry *e, const char *suffix)
+{
+	return strcmp(e->suffix, suffix) == 0;
 }
 
 static int
 walk_object(void *arg, int dir, const char *name)
 {
 	struct walk *w = arg;
-	struct digest d;
-	int64_t size;
-	int rc = look_at(dir, name, &d, &size);
+	const struct store_walk *ask = w->ask;
+	struct entry e;
+	int rc = look_at(dir, name, &e);
 
 	if (rc < 0)
 		return rc;
-	if (rc == 0 || strncmp(name, strrchr(w->place, '/') + 1, 2) != 0 ||
-	    !w->ask->known_object(w->ask->arg, &d))
+	if (rc == 0 || strncmp(name, strrchr(w->place, '/') + 1, 2) != 0)
 		return move_aside(w, dir, name);
-	if (w->ask->found != NULL)
-		w->ask->found(w->ask->arg, &d, size);
+	if (is(&e, STORE_TREE STORE_NEW))
+		return remove_derived(w, dir, name);
+	if (is(&e, STORE_TREE)) {
+		/* One without its object may belong to a partial file whose commit was cut. */
+		if (ask->known_object(ask->arg, &e.digest) ||
+		    ask->known_partial(ask->arg, &e.digest))
+			return 0;
+		return remove_derived(w, dir, name);
+	}
+	if (!is(&e, "") || !ask->known_object(ask->arg, &e.digest))
+		return move_aside(w, dir, name);
+	if (ask->found != NULL)
+		ask->found(ask->arg, &e.digest, e.size);
 	return 0;
 }
 
@@ -131,14 +175,20 @@ static int
 walk_partial(void *arg, int dir, const char *name)
 {
 	struct walk *w = arg;
-	struct digest d;
-	int64_t size;
-	int rc = look_at(dir, name, &d, &size);
+	struct entry e;
+	bool bytes, derived;
+	int rc = look_at(dir, name, &e);
 
 	if (rc < 0)
 		return rc;
-	if (rc > 0 && w->ask->known_partial(w->ask->arg, &d))
+	if (rc == 0)
+		return move_aside(w, dir, name);
+	bytes = is(&e, "") || is(&e, STORE_BLOCKS);
+	derived = is(&e, STORE_TREE) || is(&e, STORE_MAP);
+	if ((bytes || derived) && w->ask->known_partial(w->ask->arg, &e.digest))
 		return 0;
+	if (derived || is(&e, STORE_TREE STORE_NEW) || is(&e, STORE_MAP STORE_NEW))
+		return remove_derived(w, dir, name);
 	return move_aside(w, dir, name);
 }
 
@@ -205,13 +255,12 @@ struct each {
 static int
 each_object(void *arg, int dir, const char *name)
 {
-	struct each *e = arg;
-	struct digest d;
-	int64_t size;
-	int rc = look_at(dir, name, &d, &size);
+	struct each *each = arg;
+	struct entry e;
+	int rc = look_at(dir, name, &e);
 
-	if (rc > 0 && strncmp(name, e->shard, 2) == 0)
-		e->fn(e->arg, &d, size);
+	if (rc > 0 && is(&e, "") && strncmp(name, each->shard, 2) == 0)
+		each->fn(each->arg, &e.digest, e.size);
 	return rc < 0 ? rc : 0;
 }
 
@@ -260,7 +309,7 @@ sum_entry(void *arg, int dir, const char *name)
 
 	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode)) {
 		sum->bytes += (int64_t)st.st_blocks * 512;
-		sum->n++;
+		sum->n += strchr(name, '.') == NULL;	/* a tree counts with its object */
 	}
 	return 0;
 }

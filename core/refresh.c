@@ -9,6 +9,9 @@
  * certificate (12), list identifier (31), endorser (13), dates and versions (33, 34, 16, 17).
  * No byte of the payload is parsed before the signature over it was accepted.
  *
+ * When the list stands, signed block digests for its images are looked for where the configuration
+ * says (attestimport.h); that they cannot be had is no fault of the list.
+ *
  * Everything that depends on rows is judged inside the transaction that applies the list, so that
  * an endorser who is unlinked, or a newer version that is applied, at the same moment by another
  * command is not overlooked.  A refusal rolls back and is then recorded by itself.
@@ -20,6 +23,7 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "attestimport.h"
 #include "cleanup.h"
 #include "io.h"
 #include "listjudge.h"
@@ -171,6 +175,16 @@ refresh_reapply(const struct refresh *r, int64_t id, const struct candidate *can
 
 /* ---- one subscription ------------------------------------------------------------------------ */
 
+/* After a list was applied, or found to be the one we have. */
+static void
+look_for_block_digests(const struct refresh *r, const char *list_id, bool same)
+{
+	bool news = attestimport_for_list(r, list_id);
+
+	if (!r->dry_run && (news || !same))
+		attestimport_say_disagreements(r);
+}
+
 static int
 check_deadline(const struct refresh *r, struct err *err)
 {
@@ -223,6 +237,8 @@ refresh_subscription(const struct refresh *r, int64_t id, struct update_result *
 		record_refusal(r, id, &why);
 		if (err != NULL)
 			*err = why;
+	} else {
+		look_for_block_digests(r, sub.list_id, result->same);
 	}
 	subscription_row_release(&sub);
 	return rc;
@@ -273,6 +289,30 @@ endorser_name(struct catalogue *c, const char *subject)
 	return name;
 }
 
+/* why comes with the refusal that nobody known has signed. */
+static int
+register_signer(const struct refresh *r, const struct verdict *verdict, char **name,
+		struct err *why)
+{
+	CLEANUP_FREE char *fresh = endorser_name(r->catalogue, verdict->subject);
+	struct err failure = { 0 };
+	int rc;
+
+	rc = catalogue_endorser_add(r->catalogue, fresh, verdict->subject, verdict->issuer, false,
+				    false, &failure);
+	/* Registered, but not for lists: that is what the refusal said. */
+	if (rc == -EEXIST)
+		return why->rc;
+	if (rc == 0)
+		rc = list_judge_endorser(r->catalogue, 0, verdict, name, &failure);
+	if (rc == 0)
+		refresh_say(r, "registered endorser '%s': subject '%s', issuer '%s'", *name,
+			    verdict->subject, verdict->issuer);
+	else
+		*why = failure;
+	return rc;
+}
+
 /* Who vouches for the first list.  *name: the endorser to be linked; caller frees. */
 static int
 find_endorser(const struct refresh *r, const struct refresh_wish *wish,
@@ -290,15 +330,7 @@ find_endorser(const struct refresh *r, const struct refresh_wish *wish,
 	}
 	rc = list_judge_endorser(r->catalogue, 0, verdict, name, &why);
 	if (rc != 0 && why.code == CODE_NOT_LINKED && wish->auto_endorse) {
-		CLEANUP_FREE char *fresh = endorser_name(r->catalogue, verdict->subject);
-
-		rc = catalogue_endorser_add(r->catalogue, fresh, verdict->subject,
-					    verdict->issuer, false, false, &why);
-		if (rc == 0)
-			rc = list_judge_endorser(r->catalogue, 0, verdict, name, &why);
-		if (rc == 0)
-			refresh_say(r, "registered endorser '%s': subject '%s', issuer '%s'",
-				    *name, verdict->subject, verdict->issuer);
+		rc = register_signer(r, verdict, name, &why);
 	}
 	if (rc == 0 && wish->endorser != NULL && strcmp(wish->endorser, *name) != 0)
 		return err_refuse(err, CODE_NOT_LINKED, "the list is signed by endorser '%s'"
@@ -371,5 +403,7 @@ refresh_subscribe(const struct refresh *r, const struct refresh_wish *wish, int6
 		rc = catalogue_commit(r->catalogue, err);
 	else
 		catalogue_rollback(r->catalogue);
+	if (rc == 0)
+		look_for_block_digests(r, cand.list->identifier, false);
 	return rc;
 }

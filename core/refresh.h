@@ -20,6 +20,7 @@ struct refresh {
 	struct starter *starter;
 	bool dry_run;
 	bool any_version;	/* as if every subscription had reset_version: for a dry run of it */
+	bool news;		/* do not say again what was said the last time */
 	long long deadline; /* io_monotonic_ms() after which no fetch begins (CODE_SLOW); 0: none */
 	/* May be NULL.  Warnings and changes, one line each, for the top to print or log. */
 	void (*say)(void *arg, const char *text);

@@ -25,6 +25,7 @@
 #include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,7 +65,7 @@ struct starter {
 	int sock;
 	pid_t pid;
 	pid_t owner;		/* who may wait for it: after a fork there are two of us */
-	uint32_t next_id;
+	atomic_uint next_id;	/* any thread */
 };
 
 struct child {
@@ -183,6 +184,9 @@ exec_program(const struct starting *s, const struct note *note)
 		}
 		argv[n++] = note->arg == STARTER_UPDATE ? "update" : "expire";
 		argv[n++] = note->arg == STARTER_UPDATE ? "--quiet" : "--recheck";
+		/* What a poll finds again and again is logged once. */
+		if (note->arg == STARTER_UPDATE)
+			argv[n++] = "--news";
 	}
 	argv[n] = NULL;
 	execv(path, (char *const *)(uintptr_t)argv);
@@ -489,7 +493,7 @@ starter_new(struct starter **out, const struct conf *conf, struct err *err)
 	s->sock = pair[0];
 	s->pid = pid;
 	s->owner = getpid();
-	s->next_id = 1;
+	atomic_init(&s->next_id, 1);
 	*out = s;
 	return 0;
 }
@@ -510,7 +514,7 @@ starter_free(struct starter *s)
 
 /*
  * Our end is non-blocking for starter_reap(); a full socket is waited for here: the starter
- * always reads.
+ * always reads.  A note is one packet, whole or not at all, so that threads need no lock.
  */
 static int
 send_note(const struct starter *s, const struct note *note, const int *fds, size_t n_fds)
@@ -527,12 +531,14 @@ int
 starter_run(struct starter *s, enum starter_program program, int arg, const int *fds, size_t n_fds,
 	    uint32_t *id, struct err *err)
 {
-	struct note note = { NOTE_MAGIC, NOTE_RUN, s->next_id, (int32_t)program, arg, 0 };
+	struct note note = { NOTE_MAGIC, NOTE_RUN, 0, (int32_t)program, arg, 0 };
 	const int *places;
 	int rc;
 
 	assert(n_fds == places_of((int32_t)program, &places));
-	s->next_id = s->next_id == UINT32_MAX ? 1 : s->next_id + 1;
+	do
+		note.id = atomic_fetch_add(&s->next_id, 1);
+	while (note.id == 0);
 	rc = send_note(s, &note, fds, n_fds);
 	if (rc != 0)
 		return err_set(err, -rc, "the starter process does not answer: %s",

@@ -3,7 +3,8 @@
  *
  * starter_new() forks it while the caller is single-threaded and not yet sandboxed.  Requests are
  * fixed-size: which program, one argument number, which descriptors.  The starter ends when its
- * socket closes, and ends its children then.  One thread uses a struct starter.
+ * socket closes, and ends its children then.  starter_run() and starter_kill() may be called by any
+ * thread, the rest by one.
  */
 #ifndef VMI_STARTER_H
 #define VMI_STARTER_H

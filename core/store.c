@@ -183,6 +183,7 @@ store_alloc(const struct conf *conf)
 	s->root = s->objects = s->partial = s->quarantine = s->lost = s->marker = -1;
 	store_reconfigure(s, conf);
 	pthread_mutex_init(&s->aside, NULL);
+	pthread_mutex_init(&s->side, NULL);
 	return s;
 }
 
@@ -289,6 +290,7 @@ store_close(struct store *s)
 	close_keep_errno(s->objects);
 	close_keep_errno(s->root);
 	pthread_mutex_destroy(&s->aside);
+	pthread_mutex_destroy(&s->side);
 	free(s->path);
 	free(s);
 }
@@ -386,8 +388,8 @@ say_unusable(const struct store *s, int errnum, const char *hex, const struct st
 	return err_set(err, errnum, "cannot open object '%s': %m", hex);
 }
 
-int
-store_object_open(struct store *s, const struct digest *d, int64_t size, struct err *err)
+static int
+open_object(struct store *s, const struct digest *d, int64_t size, int flags, struct err *err)
 {
 	CLEANUP_FD int shard = -1, fd = -1;
 	char hex[DIGEST_HEX + 1];
@@ -403,7 +405,7 @@ store_object_open(struct store *s, const struct digest *d, int64_t size, struct 
 	rc = judge_object(&st, hex, size, err);
 	if (rc != 0)
 		return rc;
-	fd = storedir_open(shard, hex, O_RDONLY, 0);
+	fd = storedir_open(shard, hex, flags, 0);
 	if (fd < 0)
 		return say_unusable(s, -fd, hex, &st, err);
 	if (fstat(fd, &st) != 0)
@@ -412,6 +414,18 @@ store_object_open(struct store *s, const struct digest *d, int64_t size, struct 
 	if (rc == 0)
 		rc = judge_owner(s, &st, hex, err);
 	return rc != 0 ? rc : steal_fd(&fd);
+}
+
+int
+store_object_open(struct store *s, const struct digest *d, int64_t size, struct err *err)
+{
+	return open_object(s, d, size, O_RDONLY, err);
+}
+
+int
+store_object_open_rw(struct store *s, const struct digest *d, int64_t size, struct err *err)
+{
+	return open_object(s, d, size, O_RDWR, err);
 }
 
 bool
@@ -432,6 +446,20 @@ store_object_stat(struct store *s, const struct digest *d, int64_t size, int64_t
 	return true;
 }
 
+/* The object first: a tree that a crash leaves alone is no harm, and goes at the next start. */
+static int
+unlink_object(int shard, const char *hex)
+{
+	char tree[STORE_SIDE_MAX + 1];
+	int rc;
+
+	store_side_name(tree, hex, STORE_TREE);
+	rc = unlinkat(shard, hex, 0) != 0 ? -errno : 0;
+	if (rc == 0 || rc == -ENOENT)
+		unlinkat(shard, tree, 0);
+	return rc == 0 ? storedir_sync(shard) : rc;
+}
+
 int
 store_object_remove(struct store *s, const struct digest *d, struct err *err)
 {
@@ -445,7 +473,7 @@ store_object_remove(struct store *s, const struct digest *d, struct err *err)
 		return 0;
 	if (shard < 0)
 		return say_unusable(s, -shard, hex, NULL, err);
-	rc = unlinkat(shard, hex, 0) != 0 ? -errno : storedir_sync(shard);
+	rc = unlink_object(shard, hex);
 	if (rc == -ENOENT)
 		return 0;
 	if (rc == -EISDIR)

@@ -5,7 +5,10 @@
  *                                     owner holds a flock on it
  *   cache_dir/objects/ab/<128 hex>    verified images, mode 0640, never changed or opened for
  *                                     writing again
- *   cache_dir/partial/<128 hex>       being received; its length is what has come
+ *   cache_dir/objects/ab/<128 hex>.fsv  the tree that proves it (vtree.h)
+ *   cache_dir/partial/<128 hex>       being received as a stream; its length is what has come
+ *   cache_dir/partial/<128 hex>.blocks  being filled block by block, its full size from the start
+ *   cache_dir/partial/<128 hex>.fsv, .map  its tree, and which granules are here (blockfile.h)
  *   cache_dir/quarantine/<128 hex>.N  bytes that failed verification, bounded
  *   cache_dir/lost+found/N-<name>     whatever we did not put there (lost+found.vmimagefs where the
  *                                     file system has a lost+found of root's)
@@ -20,11 +23,13 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include "buf.h"
 #include "conf.h"
 #include "digest.h"
 #include "err.h"
 
 struct store;
+struct vtree;
 
 enum { STORE_ID_BYTES = 37 };	/* a random UUID and its NUL */
 
@@ -65,13 +70,17 @@ store_object_is_bad(int rc)
 /* The space it takes, in 512-byte blocks, never 0; false if it is absent or wrong. */
 bool store_object_stat(struct store *s, const struct digest *d, int64_t size, int64_t *blocks);
 
-/* Takes cache_min_free anew; what else of the store is configured stays until it is opened again. */
+/*
+ * Takes cache_min_free anew; what else of the store is configured stays until it is opened
+ * again.
+ */
 void store_reconfigure(struct store *s, const struct conf *conf);
 
 /* Owner below this line. */
 
 /*
- * Opens or makes the partial file (read and write), reserved to size.  *have is the number of
+ * Opens or makes the partial file (read and write), reserved to size; what block mode left of the
+ * same image is dropped.  *have is the number of
  * bytes that an earlier run received (the length of the file; 0 for a new one): a partial larger
  * than size is dropped.  -ENOSPC with CODE_FULL below cache_min_free or without room.
  */
@@ -93,10 +102,12 @@ int store_partial_reset(struct store *s, const struct digest *d, int fd, int64_t
 void store_partial_drop(struct store *s, const struct digest *d);
 
 /*
- * data -> fdatasync -> rename to objects/ab/<hex> -> fsync of the directories.  What has the name
- * already goes to quarantine/ or lost+found/.  Any failure makes the partial unusable: it is dropped.
+ * data -> fdatasync -> tree -> fsync -> rename to objects/ab/<hex> -> fsync of the directories.
+ * What has the name already goes to quarantine/ or lost+found/.  Any failure makes the partial
+ * unusable: it is dropped.
  */
-int store_commit(struct store *s, const struct digest *d, int fd, struct err *err);
+int store_commit(struct store *s, const struct digest *d, int fd, const struct vtree *tree,
+		 struct err *err);
 
 /*
  * Moves bad bytes to quarantine/: the newest of each digest, LIMIT_QUARANTINE_FILES in all, the
@@ -105,16 +116,56 @@ int store_commit(struct store *s, const struct digest *d, int fd, struct err *er
 int store_quarantine_partial(struct store *s, const struct digest *d, struct err *err);
 int store_quarantine_object(struct store *s, const struct digest *d, struct err *err);
 
+/*
+ * Trees (vtree.h).  Open: read-only, -ENOENT if there is none.  Put: written beside, renamed, durable
+ * unless it is of one granule; replaces.  An object's tree goes with the object (remove, quarantine).
+ * -EBADMSG with CODE_CORRUPT: what has the name is no regular file.  Open: any thread.
+ */
+int store_tree_open(struct store *s, const struct digest *d, bool partial, struct err *err);
+int store_tree_put(struct store *s, const struct vtree *tree, bool partial, struct err *err);
+
+/*
+ * The file of an image in block mode, read and write, size bytes long and reserved; *is_new:
+ * nothing of it is here yet.  -ENOSPC with CODE_FULL as store_partial_open().  A stream's partial
+ * of the same image is dropped.
+ */
+int store_blocks_open(struct store *s, const struct digest *d, int64_t size, int *fd, bool *is_new,
+		      struct err *err);
+void store_blocks_drop(struct store *s, const struct digest *d);	/* with its tree and map */
+/* The map is a hint: written without fsync, replaced by rename; -ENOENT if there is none. */
+int store_map_read(struct store *s, const struct digest *d, struct buf *out);
+int store_map_write(struct store *s, const struct digest *d, const void *map, size_t len);
+/*
+ * Every block is here and the whole was hashed: as store_commit(), with its tree; the map goes.  fd
+ * stays good for reading.
+ */
+int store_commit_blocks(struct store *s, const struct digest *d, int fd, struct err *err);
+/* As store_quarantine_partial(), for the file in block mode. */
+int store_quarantine_blocks(struct store *s, const struct digest *d, struct err *err);
+
+/*
+ * A second descriptor on a verified object, read and write, for healing.  Errors as
+ * store_object_open().  Any thread.
+ */
+int store_object_open_rw(struct store *s, const struct digest *d, int64_t size, struct err *err);
+/*
+ * Bad bytes of a part of an object, kept as a file of their own: the newest four of an image,
+ * within LIMIT_QUARANTINE_FILES.  Any thread.
+ */
+int store_quarantine_bytes(struct store *s, const struct digest *d, const void *data, size_t len,
+			   struct err *err);
+
 /* Absent is fine. */
 int store_object_remove(struct store *s, const struct digest *d, struct err *err);
 
 /*
  * Walks the whole store: known_object() and known_partial() say whether a digest is one of ours;
- * all else is moved to lost+found (never deleted), at most max_moves (> 0) things a call.  Every
- * object with a known digest is told to found() in each call, whether the moves sufficed or not.
- * Returns the number of moves: when it is max_moves, there may be more to move, and another call
- * goes on.  found, moved and stuck (what could not be moved and stays) may be NULL; from and to are
- * paths below cache_dir.
+ * all else is moved to lost+found, at most max_moves (> 0) things a call.  Only trees and maps of
+ * unknown digests are removed, because they hold no bytes of an image; that counts as a move, but
+ * is not told.  Every object with a known digest is told to found() in each call, whether the
+ * moves sufficed or not.  Returns the number of moves: when it is max_moves, there may be more to
+ * move, and another call goes on.  found, moved and stuck (what could not be moved and stays) may
+ * be NULL; from and to are paths below cache_dir.
  */
 struct store_walk {
 	bool (*known_object)(void *arg, const struct digest *d);
@@ -136,7 +187,8 @@ int store_each_object(struct store *s, void (*fn)(void *arg, const struct digest
 
 struct store_usage {
 	int64_t fs_total, fs_free;	/* bytes of the file system */
-	int64_t objects, partial, quarantine, lost_found;	/* bytes, by st_blocks */
+	/* bytes, by st_blocks, trees included */
+	int64_t objects, partial, quarantine, lost_found;
 	int64_t n_objects;
 };
 int store_usage(struct store *s, struct store_usage *out, struct err *err);

@@ -3,24 +3,26 @@
  *
  * States of a blob, and what must hold (checked by blobtable_check() in debug builds):
  *
- *   state    stored   parked           asked
- *   ABSENT   NULL     any              true while reads are parked, or a file is suspect
- *   READY    set      empty            false
- *   CUT      NULL     empty            false
+ *   state    file     parked reads wait for                      asked
+ *   ABSENT   NULL     the engine's answer                        true while reads are parked
+ *   READY    set      a granule each: the first one they lack    false
+ *   CUT      NULL     there are none                             false
  *
- * A file that cannot be read in part is suspect: the blob is ABSENT while the engine gets a new one.
- * If it gets none, the blob is READY with the old file, and only the reads that it failed end
- * with EIO.
+ * A read of a READY blob is tried.  If a granule is missing, or bad, it is parked on the queue of
+ * that granule, the engine is told, and then it is looked again whether the granule has come
+ * meanwhile: what came before the read was parked woke nobody.  When the granule has come the read
+ * is tried again, as if it were new but for its number and the time it began; the next missing
+ * granule parks it again.  So every read waits for one thing at a time.
  *
  * One mutex protects the table, the blobs and the parked reads.  It is never held during I/O or
- * while replying: a read takes a reference on the stored file, and a list of parked reads is taken
+ * while replying: a read takes a reference on the block file, and a list of parked reads is taken
  * off as a whole before it is answered.
  *
  * Interrupts.  libfuse calls on_interrupt() with the request's own lock held, possibly after the
- * request was answered elsewhere.  Therefore a parked read is named by a number, never by a pointer,
- * and the handler is registered before the read is parked: an interrupt that comes in between is
- * seen by fuse_req_interrupted() when it is parked.  Lock order: request lock -> our mutex ->
- * session lock.
+ * request was answered elsewhere.  Therefore a parked read is named by a number, never by a
+ * pointer, and the handler is registered before the read is parked: an interrupt that comes in
+ * between, or while a read that was parked is tried again, is seen by fuse_req_interrupted() when
+ * it is parked.  Lock order: request lock -> our mutex -> session lock, and our mutex -> a block file's.
  *
  * The kernel tells of an interrupted reader only for O_DIRECT; a killed buffered reader is
  * gone, but its request stays until it is answered.  So each has its own deadline, too.
@@ -31,286 +33,385 @@
 #include "fs/blob.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/prctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <fuse_lowlevel.h>
 
-#include "core/cleanup.h"
+#include "core/catalogue.h"
 #include "core/engine.h"
 #include "core/io.h"
 #include "core/log.h"
 #include "core/store.h"
+#include "core/stored.h"
+#include "core/verity.h"
 #include "fs/blobtable.h"
 #include "fs/context.h"
 
-/* ---- answering; without the lock ----------------------------------------------------------- */
+/* ---- parking -------------------------------------------------------------------------------- */
 
-static void
-fail_parked(struct parked *list, int errnum)
+void
+blob_fail_list(struct parked *list, int errnum)
 {
 	while (list != NULL) {
 		struct parked *p = list;
 
 		list = p->next;
-		fuse_reply_err(p->req, errnum);
+		fuse_reply_err(p->read.req, errnum);
 		free(p);
 	}
 }
 
-/* One retry: a transient fault of the disk must not reach a guest. */
-static ssize_t
-read_stored(int fd, void *data, size_t size, off_t off)
+static struct parked *
+take_parked(struct blobs *b, uint64_t id)
 {
-	ssize_t n = io_pread_full(fd, data, size, off);
-
-	return n >= 0 ? n : io_pread_full(fd, data, size, off);
-}
-
-/* True if the request was answered, false if the file is bad, which is logged. */
-static bool
-reply_from(const struct stored *stored, fuse_req_t req, size_t size, off_t off)
-{
-	CLEANUP_FREE char *data = NULL;
-	char hex[DIGEST_HEX + 1];
-	ssize_t n;
-
-	if (posix_memalign((void **)&data, 4096, size) != 0) {
-		data = NULL;
-		fuse_reply_err(req, ENOMEM);
-		return true;
-	}
-	n = read_stored(stored->fd, data, size, off);
-	if (n == (ssize_t)size) {
-		fuse_reply_buf(req, data, size);
-		return true;
-	}
-	digest_hex(&stored->digest, hex);
-	log_error("code %d: %s: the stored file cannot be read at byte %lld: %s", CODE_CORRUPT, hex,
-		  (long long)off, n < 0 ? strerrordesc_np((int)-n) : "it is too short");
-	return false;
-}
-
-static void
-put_stored(struct blobs *b, struct stored *stored)
-{
-	pthread_mutex_lock(&b->lock);
-	stored_unref(stored);
-	pthread_mutex_unlock(&b->lock);
-}
-
-/* ---- parking ------------------------------------------------------------------------------- */
-
-static struct blobs *the_blobs(fuse_req_t req);
-
-static void
-on_interrupt(fuse_req_t req, void *data)
-{
-	struct blobs *b = the_blobs(req);
 	struct parked *p;
 
 	pthread_mutex_lock(&b->lock);
-	p = blobtable_take(b, (uint64_t)(uintptr_t)data);
-	pthread_mutex_unlock(&b->lock);
-	if (p != NULL)
-		fuse_reply_err(p->req, EINTR);
-	free(p);
-}
-
-/* The lock is held.  True if the engine has to be asked. */
-static bool
-park(struct blobs *b, struct blob *blob, struct parked *p)
-{
-	struct parked **end = &blob->parked;
-	bool ask = !blob->asked;
-
-	while (*end != NULL)
-		end = &(*end)->next;
-	*end = p;
-	b->n_parked++;
-	blob->asked = true;
-	if (b->next_deadline == 0 || p->deadline < b->next_deadline)
-		pthread_cond_signal(&b->wake);
-	return ask;
-}
-
-static struct parked *
-new_parked(struct blobs *b, uint64_t object, fuse_req_t req, size_t size, off_t off,
-	   bool healing)
-{
-	struct parked *p = xcalloc(1, sizeof(*p));
-
-	p->object = object;
-	p->req = req;
-	p->size = size;
-	p->off = off;
-	p->healing = healing;
-	pthread_mutex_lock(&b->lock);
-	p->id = ++b->last_id;
-	p->deadline = io_monotonic_ms() + b->timeout * 1000;
+	p = blobtable_take(b, id);
 	pthread_mutex_unlock(&b->lock);
 	return p;
 }
 
-/* The blob has no bytes yet: wait for the engine, unless the state has changed meanwhile. */
 static void
-park_read(struct blobs *b, uint64_t object, fuse_req_t req, size_t size, off_t off, bool healing)
+on_interrupt(fuse_req_t req, void *data)
 {
-	struct parked *p = new_parked(b, object, req, size, off, healing);
-	struct digest digest;
-	bool ask = false, again = false;
-	struct blob *blob;
-	int errnum = 0;
+	struct fs_context *fs = fuse_req_userdata(req);
+	struct parked *p = take_parked(fs->blobs, (uint64_t)(uintptr_t)data);
 
-	fuse_req_interrupt_func(req, on_interrupt, (void *)(uintptr_t)p->id);
-	pthread_mutex_lock(&b->lock);
-	blob = blobtable_find(b, object);
-	if (blob == NULL || blob->state == BLOB_CUT)
-		errnum = ESTALE;
-	else if (b->ending)
-		errnum = ENOTCONN;
-	else if (fuse_req_interrupted(req))
-		errnum = EINTR;
-	else if (blob->state == BLOB_READY)
-		again = true;
-	else {
-		digest = blob->digest;
-		ask = park(b, blob, p);
-		p = NULL;
-	}
-	pthread_mutex_unlock(&b->lock);
-	if (ask)
-		engine_want(b->engine, &digest);
-	if (again)
-		blob_read(b, req, object, size, off);
-	else if (errnum != 0)
-		fuse_reply_err(req, errnum);
+	if (p != NULL)
+		fuse_reply_err(p->read.req, EINTR);
 	free(p);
 }
 
-/*
- * The file behind a blob cannot be read: the engine gets a new one, unless another reader has seen
- * to it.
- */
+/* From now on the request has a number, and can be interrupted. */
 static void
-suspect(struct blobs *b, uint64_t object, struct stored *stored)
+prepare_to_wait(struct blobs *b, struct read *r)
 {
-	bool first = false;
+	if (r->id != 0)
+		return;
+	r->since = io_monotonic_ms();
+	pthread_mutex_lock(&b->lock);
+	r->id = ++b->last_id;
+	pthread_mutex_unlock(&b->lock);
+	fuse_req_interrupt_func(r->req, on_interrupt, (void *)(uintptr_t)r->id);
+}
+
+/* What a read waits for. */
+struct wish {
+	struct blockfile *file;		/* NULL: the engine's answer */
+	int64_t granule;
+	bool bad;			/* the granule is here, and wrong */
+	bool ask;			/* nobody has asked for it yet */
+	bool lazy;			/* what the read needs can be had by itself */
+	struct digest digest;
+};
+
+/* The lock is held.  0, -EAGAIN: look again, or why the read must not wait. */
+static int
+may_wait(const struct blobs *b, const struct blob *blob, const struct read *r,
+	 const struct wish *wish)
+{
+	if (blob == NULL || blob->state == BLOB_CUT)
+		return ESTALE;
+	if (b->ending)
+		return ENOTCONN;
+	if (fuse_req_interrupted(r->req))
+		return EINTR;
+	if (blob->file != wish->file)
+		return -EAGAIN;
+	/* A wait of no time is none, and the caller is to know that it is not over. */
+	if (blobtable_deadline(b, blob, r) == r->since)
+		return EAGAIN;
+	return blobtable_deadline(b, blob, r) <= io_monotonic_ms() ? ETIMEDOUT : 0;
+}
+
+static void
+ask_for_granules(struct blobs *b, const struct wish *wish, const struct read *r)
+{
+	int64_t last = (r->off + (int64_t)r->size - 1) / VERITY_GRANULE, g = wish->granule, n;
+
+	while (g <= last) {
+		g = blockfile_missing(wish->file, g, &n);
+		if (g < 0 || g > last)
+			break;
+		if (n > last - g + 1)
+			n = last - g + 1;
+		engine_want_granules(b->engine, &wish->digest, g, n);
+		g += n;
+	}
+}
+
+/* While the tree of an image is fetched, what is read first is fetched at the same time. */
+static void
+ask_for_answer(struct blobs *b, const struct wish *wish, const struct read *r)
+{
+	int64_t first = r->off / VERITY_GRANULE;
+	int64_t last = (r->off + (int64_t)r->size - 1) / VERITY_GRANULE;
+
+	if (wish->ask)
+		engine_want(b->engine, &wish->digest);
+	if (wish->lazy)
+		engine_want_granules(b->engine, &wish->digest, first, last - first + 1);
+}
+
+static void
+ask(struct blobs *b, const struct wish *wish, const struct read *r)
+{
+	if (wish->file == NULL)
+		ask_for_answer(b, wish, r);
+	else if (!wish->bad)
+		ask_for_granules(b, wish, r);
+	else if (wish->ask)
+		engine_heal(b->engine, wish->file, wish->granule,
+			    "the stored bytes are not what was signed, or cannot be read");
+}
+
+/* The lock is held. */
+static void
+park(struct blobs *b, struct blob *blob, const struct read *r, struct wish *wish)
+{
+	if (wish->file == NULL) {
+		wish->ask = !blob->asked;
+		blob->asked = true;
+	} else {
+		wish->ask = !wish->bad || !blobtable_is_healing(blob, wish->granule);
+	}
+	blobtable_park(b, blob, r, wish->file != NULL ? wish->granule : BLOB_WHOLE, wish->bad);
+	blobtable_check(blob);
+}
+
+/* True: it is parked, or has been answered.  False: the state has changed; look again. */
+static bool
+wait_for(struct blobs *b, struct read *r, struct wish *wish)
+{
 	struct blob *blob;
+	struct parked *p;
+	int why;
+
+	prepare_to_wait(b, r);
+	pthread_mutex_lock(&b->lock);
+	blob = blobtable_find(b, r->object);
+	why = may_wait(b, blob, r, wish);
+	if (blob != NULL) {
+		wish->digest = blob->digest;
+		wish->lazy = blob->lazy;
+	}
+	if (why == 0)
+		park(b, blob, r, wish);
+	pthread_mutex_unlock(&b->lock);
+	wish->ask |= why == EAGAIN;
+	if (why == 0 || why == EAGAIN)
+		ask(b, wish, r);
+	if (why > 0)
+		fuse_reply_err(r->req, why);
+	if (why != 0 || wish->file == NULL || !blockfile_has(wish->file, wish->granule))
+		return why >= 0;
+	p = take_parked(b, r->id);
+	free(p);
+	return p == NULL;
+}
+
+/* ---- reading -------------------------------------------------------------------------------- */
+
+static struct spare_buf *
+take_buf(struct blobs *b)
+{
+	struct spare_buf *spare;
 
 	pthread_mutex_lock(&b->lock);
-	blob = blobtable_find(b, object);
-	if (blob != NULL && blob->stored == stored) {
-		first = true;
-		blob->suspect = blob->stored;
-		blob->stored = NULL;
-		blob->state = BLOB_ABSENT;
-		blob->asked = true;
-		blobtable_check(blob);
+	spare = b->spare;
+	if (spare != NULL)
+		b->spare = spare->next;
+	pthread_mutex_unlock(&b->lock);
+	return spare != NULL ? spare : xcalloc(1, sizeof(*spare));
+}
+
+static void
+put_buf(struct blobs *b, struct spare_buf *spare)
+{
+	pthread_mutex_lock(&b->lock);
+	spare->next = b->spare;
+	b->spare = spare;
+	pthread_mutex_unlock(&b->lock);
+}
+
+/* Cuts the request to the file's size and gives a reference on what it is read from. */
+static int
+begin(struct blobs *b, struct read *r, struct blockfile **file)
+{
+	struct blob *blob;
+	int errnum = 0;
+
+	*file = NULL;
+	pthread_mutex_lock(&b->lock);
+	blob = blobtable_find(b, r->object);
+	if (blob == NULL || blob->state == BLOB_CUT) {
+		errnum = ESTALE;
+	} else if (r->off >= blob->size) {
+		r->size = 0;
+	} else {
+		if ((int64_t)r->size > blob->size - r->off)
+			r->size = (size_t)(blob->size - r->off);
+		if (blob->file != NULL && r->size > 0)
+			*file = blockfile_ref(blob->file);
 	}
 	pthread_mutex_unlock(&b->lock);
-	if (first)
-		engine_unreadable(b->engine, &stored->digest, "the stored file cannot be read");
+	return errnum;
+}
+
+/* 0: answered; otherwise as blockfile_read(). */
+static int
+reply_from(struct blobs *b, const struct read *r, struct blockfile *file, int64_t *granule)
+{
+	struct spare_buf *spare = take_buf(b);
+	const void *data;
+	int rc = blockfile_read(file, &spare->buf, r->off, r->size, &data, granule);
+
+	if (rc == 0)
+		fuse_reply_buf(r->req, data, r->size);
+	put_buf(b, spare);
+	return rc;
+}
+
+/* True: it is parked, or has been answered. */
+static bool
+try_read(struct blobs *b, struct read *r)
+{
+	struct wish wish = { .granule = BLOB_WHOLE };
+	int errnum = begin(b, r, &wish.file), rc = -EAGAIN;
+	bool done = true;
+
+	if (errnum != 0) {
+		fuse_reply_err(r->req, errnum);
+		return true;
+	}
+	if (r->size == 0) {
+		fuse_reply_buf(r->req, NULL, 0);
+		return true;
+	}
+	if (wish.file != NULL)
+		rc = reply_from(b, r, wish.file, &wish.granule);
+	/* ENODATA: what should prove it is damaged, and has to be made anew first. */
+	wish.bad = rc == -EBADMSG || rc == -EIO || rc == -ENODATA;
+	if (rc == -EAGAIN || wish.bad)
+		done = wait_for(b, r, &wish);
+	else if (rc != 0)
+		fuse_reply_err(r->req, -rc);
+	blockfile_unref(wish.file);
+	return done;
 }
 
 void
 blob_read(struct blobs *b, struct fuse_req *req, uint64_t object, size_t size, off_t off)
 {
-	struct stored *stored = NULL;
-	struct digest digest = { { 0 } };
-	bool replied = true, healing = false;
-	struct blob *blob;
-	int64_t timeout;
+	struct read r = { .req = req, .object = object, .size = size, .off = off };
 
-	pthread_mutex_lock(&b->lock);
-	timeout = b->timeout;
-	blob = blobtable_find(b, object);
-	if (blob == NULL || blob->state == BLOB_CUT) {
-		blob = NULL;
-	} else if (off >= blob->size) {
-		size = 0;
-	} else {
-		if ((int64_t)size > blob->size - off)
-			size = (size_t)(blob->size - off);
-		digest = blob->digest;
-		stored = stored_ref(blob->stored);
-	}
-	pthread_mutex_unlock(&b->lock);
-
-	if (blob == NULL) {
-		fuse_reply_err(req, ESTALE);
-	} else if (size == 0) {
-		fuse_reply_buf(req, NULL, 0);
-	} else {
-		replied = stored != NULL && reply_from(stored, req, size, off);
-		healing = stored != NULL && !replied;
-	}
-	if (healing)
-		suspect(b, object, stored);
-	put_stored(b, stored);
-	if (replied)
-		return;
-	if (timeout == 0) {
-		engine_want(b->engine, &digest);
-		fuse_reply_err(req, EAGAIN);
-	} else {
-		park_read(b, object, req, size, off, healing);
-	}
+	while (!try_read(b, &r))
+		;
 }
 
-/* ---- open files ---------------------------------------------------------------------------- */
+void
+blob_retry(struct blobs *b, struct parked *p)
+{
+	struct read r = p->read;
+	struct blob *blob = p->blob;
+
+	free(p);
+	while (!try_read(b, &r))
+		;
+	pthread_mutex_lock(&b->lock);
+	blob->n_again--;
+	blobtable_collect(b, blob);
+	pthread_mutex_unlock(&b->lock);
+}
+
+/* ---- open files ----------------------------------------------------------------------------- */
+
+bool
+blob_row_is_lazy(const struct object_row *row)
+{
+	return row->state != OBJECT_VERIFIED && row->has_root &&
+	       (row->strict_reason == NULL || row->strict_reason[0] == '\0');
+}
 
 /*
- * The verified file; -ENOENT after the engine was told that it is bad, so that reads wait for a
- * better one; -EIO if it is out of our reach, which is for an admin to mend.
+ * The verified file; NULL after the engine was told that it is bad, or when its tree has to be
+ * made anew: reads wait then.  -EIO if it is out of our reach, which is for an admin to mend.
  */
 static int
-open_stored(struct blobs *b, const struct digest *d, int64_t size)
+open_stored(struct blobs *b, const struct object_row *row, struct blockfile **out)
 {
 	char hex[DIGEST_HEX + 1];
 	struct err err = { 0 };
-	int fd = store_object_open(b->store, d, size, &err);
+	int rc = stored_open(b->store, &row->digest, row->size,
+			     row->has_tree ? &row->tree : NULL, out, &err);
 
-	if (fd >= 0)
-		return fd;
-	if (store_object_is_bad(fd)) {
-		engine_damaged(b->engine, d, err.text);
-		return -ENOENT;
+	if (rc == 0)
+		return 0;
+	*out = NULL;
+	if (rc == -ENODATA)
+		return 0;
+	if (store_object_is_bad(rc)) {
+		engine_damaged(b->engine, &row->digest, err.text);
+		return 0;
 	}
-	digest_hex(d, hex);
+	digest_hex(&row->digest, hex);
 	log_err(LOG_LVL_ERROR, hex, &err);
 	return -EIO;
 }
 
-int
-blob_open(struct blobs *b, uint64_t object, const struct digest *d, int64_t size, bool verified)
+/* The lock is held.  What another number of the same bytes is read from, if it is whole. */
+static struct blockfile *
+file_of_same(struct blobs *b, const struct digest *d)
 {
-	int fd = verified ? open_stored(b, d, size) : -ENOENT;
+	for (struct blob *blob = blobtable_first(b, d); blob != NULL; blob = blobtable_next(blob))
+		if (blob->state == BLOB_READY && blockfile_is_complete(blob->file))
+			return blockfile_ref(blob->file);
+	return NULL;
+}
+
+static bool
+must_be_opened(struct blobs *b, const struct object_row *row, struct blockfile **file)
+{
+	const struct blob *blob;
+	bool must;
+
+	pthread_mutex_lock(&b->lock);
+	blob = blobtable_find(b, (uint64_t)row->id);
+	must = row->state == OBJECT_VERIFIED && (blob == NULL || blob->state == BLOB_ABSENT);
+	*file = must ? file_of_same(b, &row->digest) : NULL;
+	pthread_mutex_unlock(&b->lock);
+	return must && *file == NULL;
+}
+
+int
+blob_open(struct blobs *b, const struct object_row *row)
+{
+	uint64_t object = (uint64_t)row->id;
+	struct blockfile *file;
 	struct blob *blob;
 
-	if (fd == -EIO)
+	if (must_be_opened(b, row, &file) && open_stored(b, row, &file) != 0)
 		return -EIO;
 	pthread_mutex_lock(&b->lock);
 	blob = blobtable_find(b, object);
 	if (blob == NULL)
-		blob = blobtable_add(b, object, d, size);
+		blob = blobtable_add(b, object, &row->digest, row->size);
+	blob->lazy = blob_row_is_lazy(row);
 	blob->opens++;
 	b->n_open++;
-	if (blob->state == BLOB_ABSENT && fd >= 0 && blob->parked == NULL) {
-		blob->stored = stored_new(fd, d);
+	/* Reads that wait already are answered by the engine, which they have asked. */
+	if (blob->state == BLOB_ABSENT && file != NULL && blob->n_parked == 0) {
+		blob->file = file;
 		blob->state = BLOB_READY;
 		blob->asked = false;
-		fd = -1;
+		file = NULL;
 	}
 	blobtable_check(blob);
 	pthread_mutex_unlock(&b->lock);
-	if (fd >= 0)
-		close(fd);
+	blockfile_unref(file);
 	return 0;
 }
 
@@ -329,286 +430,53 @@ blob_close(struct blobs *b, uint64_t object)
 	pthread_mutex_unlock(&b->lock);
 }
 
-off_t
-blob_seek(struct blobs *b, uint64_t object, off_t off, int whence)
+struct blockfile *
+blob_file(struct blobs *b, uint64_t object)
 {
-	struct stored *stored = NULL;
+	struct blockfile *file = NULL;
 	struct blob *blob;
-	int64_t size = -1;
-	off_t at;
 
 	pthread_mutex_lock(&b->lock);
 	blob = blobtable_find(b, object);
-	if (blob != NULL) {
-		size = blob->size;
-		stored = stored_ref(blob->stored);
-	}
+	if (blob != NULL && blob->file != NULL)
+		file = blockfile_ref(blob->file);
 	pthread_mutex_unlock(&b->lock);
-	if (size < 0)
-		return -ESTALE;
-	if (off < 0 || off >= size) {
-		at = -ENXIO;
-	} else if (stored == NULL) {
-		/* What is not here yet must never look like a hole: cp and tar would write zeros. */
-		at = whence == SEEK_DATA ? off : size;
-	} else {
-		/* Moving the shared offset is harmless: every read is a pread(). */
-		at = lseek(stored->fd, off, whence);
-		if (at < 0)
-			at = -errno;
-	}
-	put_stored(b, stored);
-	return at;
-}
-
-/* ---- the engine's word --------------------------------------------------------------------- */
-
-/*
- * The lock is held.  A blob that waited gets the bytes, or is told that there are none; then a
- * suspect file is still better than nothing.
- */
-static void
-settle(struct blobs *b, struct blob *blob, struct stored *stored, struct parked **list)
-{
-	if (blob->state != BLOB_ABSENT)
-		return;
-	if (stored == NULL && blob->suspect != NULL) {
-		for (struct parked *p = blob->parked; p != NULL; p = p->next)
-			p->again = !p->healing;
-		stored = blob->suspect;
-	}
-	blobtable_take_parked(b, blob, list);
-	blob->asked = false;
-	blob->stored = stored_ref(stored);
-	stored_unref(blob->suspect);
-	blob->suspect = NULL;
-	if (blob->stored != NULL)
-		blob->state = BLOB_READY;
-	blobtable_collect(b, blob);
-}
-
-static void
-answer_parked(struct blobs *b, const struct stored *stored, struct parked *p, int rc)
-{
-	if (stored == NULL && p->again)
-		blob_read(b, p->req, p->object, p->size, p->off);
-	else if (stored == NULL)
-		fuse_reply_err(p->req, p->healing ? EIO : -rc);
-	else if (!reply_from(stored, p->req, p->size, p->off))
-		fuse_reply_err(p->req, EIO);
-	free(p);
-}
-
-void
-blob_answered(struct blobs *b, const struct digest *d, int rc, int fd)
-{
-	int mine = rc == 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : -1;
-	struct stored *stored = mine >= 0 ? stored_new(mine, d) : NULL;
-	struct parked *list = NULL;
-	struct blob *blob, *next;
-
-	if (rc == 0 && mine < 0)
-		rc = -errno;
-	/* An open file is not missing: what it was opened for has been withdrawn. */
-	if (rc == -ENOENT)
-		rc = -ESTALE;
-	pthread_mutex_lock(&b->lock);
-	for (blob = blobtable_next(b, d, NULL); blob != NULL; blob = next) {
-		next = blobtable_next(b, d, blob);
-		settle(b, blob, stored, &list);
-	}
-	pthread_mutex_unlock(&b->lock);
-
-	while (list != NULL) {
-		struct parked *p = list;
-
-		list = p->next;
-		answer_parked(b, stored, p, rc);
-	}
-	put_stored(b, stored);
-}
-
-/* The lock is held. */
-static void
-let_go(struct blob *blob)
-{
-	stored_unref(blob->stored);
-	stored_unref(blob->suspect);
-	blob->stored = blob->suspect = NULL;
-}
-
-void
-blob_cut(struct blobs *b, const struct digest *d, bool cut)
-{
-	struct parked *list = NULL;
-	struct blob *blob, *next;
-
-	pthread_mutex_lock(&b->lock);
-	for (blob = blobtable_next(b, d, NULL); blob != NULL; blob = next) {
-		next = blobtable_next(b, d, blob);
-		if (cut) {
-			blobtable_take_parked(b, blob, &list);
-			let_go(blob);
-			blob->state = BLOB_CUT;
-			blob->asked = false;
-		} else if (blob->state == BLOB_CUT) {
-			blob->state = BLOB_ABSENT;
-		}
-		blobtable_collect(b, blob);
-	}
-	pthread_mutex_unlock(&b->lock);
-	fail_parked(list, ESTALE);
-}
-
-void
-blob_lost(struct blobs *b, const struct digest *d)
-{
-	pthread_mutex_lock(&b->lock);
-	for (struct blob *blob = blobtable_next(b, d, NULL); blob != NULL;
-	     blob = blobtable_next(b, d, blob)) {
-		let_go(blob);
-		if (blob->state == BLOB_READY)
-			blob->state = BLOB_ABSENT;
-		blobtable_check(blob);
-	}
-	pthread_mutex_unlock(&b->lock);
+	return file;
 }
 
 bool
-blob_is_open(struct blobs *b, const struct digest *d)
+blob_digest(struct blobs *b, uint64_t object, struct digest *out)
 {
-	bool is_open;
+	const struct blob *blob;
 
 	pthread_mutex_lock(&b->lock);
-	is_open = blobtable_next(b, d, NULL) != NULL;
+	blob = blobtable_find(b, object);
+	if (blob != NULL)
+		*out = blob->digest;
 	pthread_mutex_unlock(&b->lock);
-	return is_open;
+	return blob != NULL;
 }
 
-int64_t
-blobs_parked(struct blobs *b)
+/*
+ * All of an image is data.  What is not here yet must never look like a hole, or cp and tar would
+ * write zeros; and a hole of the stored file may be damage, which only reading it finds out.
+ */
+off_t
+blob_seek(struct blobs *b, uint64_t object, off_t off, int whence)
 {
-	int64_t n;
+	const struct blob *blob;
+	int64_t size = -1;
 
 	pthread_mutex_lock(&b->lock);
-	n = b->n_parked;
+	blob = blobtable_find(b, object);
+	if (blob != NULL)
+		size = blob->size;
 	pthread_mutex_unlock(&b->lock);
-	return n;
-}
-
-int64_t
-blobs_open(struct blobs *b)
-{
-	int64_t n;
-
-	pthread_mutex_lock(&b->lock);
-	n = b->n_open;
-	pthread_mutex_unlock(&b->lock);
-	return n;
-}
-
-/* ---- deadlines ------------------------------------------------------------------------------ */
-
-static void *
-watch_deadlines(void *arg)
-{
-	struct blobs *b = arg;
-
-	prctl(PR_SET_NAME, "deadline");
-	pthread_mutex_lock(&b->lock);
-	while (!b->ending) {
-		struct parked *overdue = blobtable_take_overdue(b, io_monotonic_ms());
-		struct timespec until = { .tv_sec = b->next_deadline / 1000,
-					  .tv_nsec = b->next_deadline % 1000 * 1000000 };
-
-		if (overdue != NULL) {
-			pthread_mutex_unlock(&b->lock);
-			fail_parked(overdue, ETIMEDOUT);
-			pthread_mutex_lock(&b->lock);
-		} else if (b->next_deadline == 0) {
-			pthread_cond_wait(&b->wake, &b->lock);
-		} else {
-			pthread_cond_timedwait(&b->wake, &b->lock, &until);
-		}
-	}
-	pthread_mutex_unlock(&b->lock);
-	return NULL;
-}
-
-/* ---- beginning and end ---------------------------------------------------------------------- */
-
-static struct blobs *
-the_blobs(fuse_req_t req)
-{
-	struct fs_context *fs = fuse_req_userdata(req);
-
-	return fs->blobs;
-}
-
-struct blobs *
-blobs_new(struct store *store, int64_t read_timeout_seconds)
-{
-	struct blobs *b = xcalloc(1, sizeof(*b));
-	pthread_condattr_t attr;
-
-	b->store = store;
-	b->timeout = read_timeout_seconds;
-	pthread_mutex_init(&b->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&b->wake, &attr);
-	pthread_condattr_destroy(&attr);
-	if (pthread_create(&b->thread, NULL, watch_deadlines, b) != 0)
-		abort();
-	return b;
-}
-
-void
-blobs_set_engine(struct blobs *b, struct engine *engine)
-{
-	b->engine = engine;
-}
-
-void
-blobs_set_timeout(struct blobs *b, int64_t read_timeout_seconds)
-{
-	pthread_mutex_lock(&b->lock);
-	b->timeout = read_timeout_seconds;
-	pthread_mutex_unlock(&b->lock);
-}
-
-void
-blobs_end(struct blobs *b)
-{
-	struct parked *all = NULL;
-
-	pthread_mutex_lock(&b->lock);
-	b->ending = true;
-	pthread_cond_signal(&b->wake);
-	for (size_t i = 0; i < BLOB_BUCKETS; i++)
-		for (struct blob *blob = b->buckets[i]; blob != NULL; blob = blob->next)
-			blobtable_take_parked(b, blob, &all);
-	pthread_mutex_unlock(&b->lock);
-	fail_parked(all, ENOTCONN);
-}
-
-void
-blobs_free(struct blobs *b)
-{
-	if (b == NULL)
-		return;
-	blobs_end(b);
-	pthread_join(b->thread, NULL);
-	for (size_t i = 0; i < BLOB_BUCKETS; i++) {
-		struct blob *blob, *next;
-
-		for (blob = b->buckets[i]; blob != NULL; blob = next) {
-			next = blob->next;
-			let_go(blob);
-			free(blob);
-		}
-	}
-	pthread_cond_destroy(&b->wake);
-	pthread_mutex_destroy(&b->lock);
-	free(b);
+	if (size < 0)
+		return -ESTALE;
+	if (whence != SEEK_DATA && whence != SEEK_HOLE)
+		return -EINVAL;
+	if (off < 0 || off >= size)
+		return -ENXIO;
+	return whence == SEEK_DATA ? off : size;
 }

@@ -5,7 +5,8 @@
  * is also fi->fh, so that another worker process can take over the open files.
  *
  *   ABSENT    no verified bytes: reads are parked; the engine was asked
- *   READY     a descriptor on verified bytes: reads are answered from it
+ *   READY     a block file: reads are answered from it; a read of a granule that is not here yet,
+ *             or is bad and being healed, is parked until that granule has landed
  *   CUT       distrusted: reads fail with ESTALE
  *
  * Every parked read ends exactly once: answered, failed, interrupted (EINTR), past its deadline
@@ -21,33 +22,59 @@
 #include "core/err.h"
 
 struct blobs;
+struct blockfile;
 struct engine;
-struct store;
 struct fuse_req;
+struct object_row;
+struct store;
 
-struct blobs *blobs_new(struct store *store, int64_t read_timeout_seconds);
+/* How long a read waits for a whole image, and how long for blocks alone; seconds. */
+struct blobs *blobs_new(struct store *store, int64_t read_timeout, int64_t block_timeout);
 void blobs_set_engine(struct blobs *b, struct engine *engine);
-void blobs_set_timeout(struct blobs *b, int64_t read_timeout_seconds);
+void blobs_set_timeouts(struct blobs *b, int64_t read_timeout, int64_t block_timeout);
 /* The mount ends: answers everything that is parked with ENOTCONN; later reads too. */
 void blobs_end(struct blobs *b);
 /* After the FUSE threads have ended. */
 void blobs_free(struct blobs *b);
 
-/* One more / one less open file of the object.  verified: the tree says the store has it.  0 or a negative errno value. */
-int blob_open(struct blobs *b, uint64_t object, const struct digest *d, int64_t size, bool verified);
+/*
+ * One more / one less open file of the object.  The row says whether the store has it, the digest
+ * of its tree, and whether it can be had block by block.  0 or a negative errno value.
+ */
+int blob_open(struct blobs *b, const struct object_row *row);
 void blob_close(struct blobs *b, uint64_t object);
 
-/* Replies to the request, now or later, exactly once.  object was opened; after a takeover it need not be: d, size and verified open it. */
+/* Replies to the request, now or later, exactly once. */
 void blob_read(struct blobs *b, struct fuse_req *req, uint64_t object, size_t size, off_t off);
 
-/* SEEK_DATA or SEEK_HOLE of an open object: the new offset or a negative errno value.  Unfetched ranges are data. */
+/*
+ * SEEK_DATA or SEEK_HOLE of an open object: the new offset or a negative errno value.  It has no
+ * holes.
+ */
 off_t blob_seek(struct blobs *b, uint64_t object, off_t off, int whence);
 
-/* The engine's answer: completes or fails all parked reads of the digest. */
-void blob_answered(struct blobs *b, const struct digest *d, int rc, int fd);
+/* A reference to what an open object is read from; NULL while there is nothing. */
+struct blockfile *blob_file(struct blobs *b, uint64_t object);
 
-/* The bytes that open files had are bad: their reads wait for the engine again. */
+/* Its digest; false if it is not open. */
+bool blob_digest(struct blobs *b, uint64_t object, struct digest *out);
+
+/* The engine's answer: completes, or goes on with, or fails all parked reads of the digest. */
+void blob_answered(struct blobs *b, const struct digest *d, int rc, struct blockfile *f);
+
+/* Granules that parked reads may wait for have come, or cannot be had.  Any thread. */
+void blob_landed(struct blobs *b, struct blockfile *f, int64_t off, const void *data, size_t size);
+void blob_failed(struct blobs *b, const struct digest *d, int64_t first, int64_t n, int rc);
+
+/* The bytes that open files had are not to be used: their reads wait for the engine again. */
 void blob_lost(struct blobs *b, const struct digest *d);
+
+/*
+ * Whether the object can be had block by block may have changed.  What waits for an image that
+ * now comes as a stream has read_timeout, from when it began to wait.
+ */
+void blob_mode(struct blobs *b, const struct object_row *row);
+bool blob_row_is_lazy(const struct object_row *row);
 
 /* Distrusted from now on / trusted again. */
 void blob_cut(struct blobs *b, const struct digest *d, bool cut);

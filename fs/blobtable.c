@@ -1,176 +1,293 @@
 /*
  * The table of blobs and the lists of reads that wait on them.  No I/O and no replies: those are
- * made in blob.c, after the lock was let go.
+ * made by others, after the lock was let go.
  */
 #include "config.h"
 #include "fs/blobtable.h"
 
 #include <assert.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "core/buf.h"
 
 void
 blobtable_check(const struct blob *blob)
 {
-	assert((blob->state == BLOB_READY) == (blob->stored != NULL));
-	assert(blob->state == BLOB_ABSENT || (blob->parked == NULL && blob->suspect == NULL));
+	assert((blob->state == BLOB_READY) == (blob->file != NULL));
+	assert(blob->state != BLOB_CUT || blob->n_parked == 0);
+	assert(!blob->asked || blob->state == BLOB_ABSENT);
 	(void)blob;
 }
 
-struct stored *
-stored_new(int fd, const struct digest *d)
-{
-	struct stored *s = xcalloc(1, sizeof(*s));
+/* ---- blobs ---------------------------------------------------------------------------------- */
 
-	s->refs = 1;
-	s->fd = fd;
-	s->digest = *d;
-	return s;
-}
-
-struct stored *
-stored_ref(struct stored *s)
+/* A digest is as good as random. */
+static size_t
+digest_bucket(const struct digest *d)
 {
-	if (s != NULL)
-		s->refs++;
-	return s;
-}
-
-void
-stored_unref(struct stored *s)
-{
-	if (s == NULL || --s->refs > 0)
-		return;
-	close(s->fd);
-	free(s);
+	return d->bytes[0] % BLOB_BUCKETS;
 }
 
 struct blob *
 blobtable_find(struct blobs *b, uint64_t object)
 {
-	struct blob *blob = b->buckets[object % BLOB_BUCKETS];
+	struct blob *blob = b->by_object[object % BLOB_BUCKETS];
 
 	while (blob != NULL && blob->object != object)
 		blob = blob->next;
 	return blob;
 }
 
-/*
- * The next blob with these bytes, in the order of the table.  There may be several: an object that
- * was forgotten while a file of it was open has another number when it is listed again.
- */
-struct blob *
-blobtable_next(struct blobs *b, const struct digest *d, const struct blob *after)
+static struct blob *
+same_digest(struct blob *blob, const struct digest *d)
 {
-	size_t i = after != NULL ? after->object % BLOB_BUCKETS : 0;
-	struct blob *blob = after != NULL ? after->next : b->buckets[0];
-
-	for (;;) {
-		for (; blob != NULL; blob = blob->next)
-			if (digest_equal(&blob->digest, d))
-				return blob;
-		if (++i == BLOB_BUCKETS)
-			return NULL;
-		blob = b->buckets[i];
-	}
+	while (blob != NULL && !digest_equal(&blob->digest, d))
+		blob = blob->next_same;
+	return blob;
 }
 
-void
-blobtable_collect(struct blobs *b, struct blob *blob)
+struct blob *
+blobtable_first(struct blobs *b, const struct digest *d)
 {
-	struct blob **p = &b->buckets[blob->object % BLOB_BUCKETS];
+	return same_digest(b->by_digest[digest_bucket(d)], d);
+}
 
-	blobtable_check(blob);
-	if (blob->opens > 0 || blob->parked != NULL)
-		return;
-	while (*p != blob)
-		p = &(*p)->next;
-	*p = blob->next;
-	stored_unref(blob->stored);
-	stored_unref(blob->suspect);
-	free(blob);
+struct blob *
+blobtable_next(const struct blob *after)
+{
+	return same_digest(after->next_same, &after->digest);
 }
 
 struct blob *
 blobtable_add(struct blobs *b, uint64_t object, const struct digest *d, int64_t size)
 {
+	struct blob **by_object = &b->by_object[object % BLOB_BUCKETS];
+	struct blob **by_digest = &b->by_digest[digest_bucket(d)];
 	struct blob *blob = xcalloc(1, sizeof(*blob));
 
 	blob->object = object;
 	blob->digest = *d;
 	blob->size = size;
-	blob->next = b->buckets[object % BLOB_BUCKETS];
-	b->buckets[object % BLOB_BUCKETS] = blob;
+	blob->next = *by_object;
+	*by_object = blob;
+	blob->next_same = *by_digest;
+	*by_digest = blob;
 	return blob;
 }
 
-/* Takes all parked reads off a blob and puts them in front of a list. */
 void
-blobtable_take_parked(struct blobs *b, struct blob *blob, struct parked **list)
+blobtable_collect(struct blobs *b, struct blob *blob)
 {
-	struct parked **end = &blob->parked;
+	struct blob **p = &b->by_object[blob->object % BLOB_BUCKETS];
 
-	for (; *end != NULL; end = &(*end)->next)
-		b->n_parked--;
-	*end = *list;
-	*list = blob->parked;
-	blob->parked = NULL;
+	blobtable_check(blob);
+	if (blob->opens > 0 || blob->n_parked > 0 || blob->n_again > 0)
+		return;
+	while (*p != blob)
+		p = &(*p)->next;
+	*p = blob->next;
+	p = &b->by_digest[digest_bucket(&blob->digest)];
+	while (*p != blob)
+		p = &(*p)->next_same;
+	*p = blob->next_same;
+	blockfile_unref(blob->file);
+	free(blob);
 }
 
-/* Takes one parked read off by its number; NULL if it was answered. */
+/* ---- queues --------------------------------------------------------------------------------- */
+
+static size_t
+queue_of(int64_t granule)
+{
+	return (size_t)(granule + 1) % BLOB_QUEUES;
+}
+
+static void
+enqueue(struct blob *blob, struct parked *p, int64_t granule)
+{
+	struct parked **queue = &blob->queues[queue_of(granule)];
+
+	p->granule = granule;
+	p->next = *queue;
+	p->link = queue;
+	if (p->next != NULL)
+		p->next->link = &p->next;
+	*queue = p;
+}
+
+static void
+dequeue(struct parked *p)
+{
+	*p->link = p->next;
+	if (p->next != NULL)
+		p->next->link = p->link;
+}
+
+/* Out of all lists; the blob is not looked at whether it is still needed. */
+static void
+take_off(struct blobs *b, struct parked *p)
+{
+	dequeue(p);
+	*p->number_link = p->next_number;
+	if (p->next_number != NULL)
+		p->next_number->number_link = p->number_link;
+	p->blob->n_parked--;
+	b->n_parked--;
+}
+
+long long
+blobtable_deadline(const struct blobs *b, const struct blob *blob, const struct read *r)
+{
+	bool whole = blob->state != BLOB_READY && !blob->lazy;
+
+	return r->since + (whole ? b->read_timeout : b->block_timeout) * 1000;
+}
+
+void
+blobtable_note_deadline(struct blobs *b, long long deadline)
+{
+	if (b->next_deadline == 0 || deadline < b->next_deadline)
+		pthread_cond_signal(&b->wake);
+}
+
+struct parked *
+blobtable_park(struct blobs *b, struct blob *blob, const struct read *r, int64_t granule,
+	       bool healing)
+{
+	struct parked **number = &b->by_id[r->id % BLOB_NUMBERS];
+	struct parked *p = xcalloc(1, sizeof(*p));
+
+	p->read = *r;
+	p->blob = blob;
+	p->healing = healing;
+	p->deadline = blobtable_deadline(b, blob, r);
+	enqueue(blob, p, granule);
+	p->next_number = *number;
+	p->number_link = number;
+	if (p->next_number != NULL)
+		p->next_number->number_link = &p->next_number;
+	*number = p;
+	blob->n_parked++;
+	b->n_parked++;
+	blobtable_note_deadline(b, p->deadline);
+	return p;
+}
+
+bool
+blobtable_is_healing(const struct blob *blob, int64_t granule)
+{
+	const struct parked *p = blob->queues[queue_of(granule)];
+
+	while (p != NULL && !(p->granule == granule && p->healing))
+		p = p->next;
+	return p != NULL;
+}
+
+void
+blobtable_drop_file(struct blob *blob)
+{
+	struct parked *all = NULL;
+
+	blockfile_unref(blob->file);
+	blob->file = NULL;
+	if (blob->state == BLOB_READY)
+		blob->state = BLOB_ABSENT;
+	for (size_t i = 0; i < BLOB_QUEUES && blob->n_parked > 0; i++)
+		for (struct parked *p = blob->queues[i], *next; p != NULL; p = next) {
+			next = p->next;
+			dequeue(p);
+			p->next = all;
+			all = p;
+		}
+	while (all != NULL) {
+		struct parked *p = all;
+
+		all = p->next;
+		p->healing = false;
+		enqueue(blob, p, BLOB_WHOLE);
+	}
+}
+
+/* ---- taking parked reads off ---------------------------------------------------------------- */
+
+static void
+move(struct blobs *b, struct parked *p, struct parked **list)
+{
+	take_off(b, p);
+	p->next = *list;
+	*list = p;
+}
+
+void
+blobtable_take_all(struct blobs *b, struct blob *blob, struct parked **list)
+{
+	for (size_t i = 0; i < BLOB_QUEUES && blob->n_parked > 0; i++)
+		while (blob->queues[i] != NULL)
+			move(b, blob->queues[i], list);
+}
+
+static void
+take_from_queue(struct blobs *b, struct parked *queue, int64_t first, int64_t n,
+		struct parked **list)
+{
+	for (struct parked *p = queue, *next; p != NULL; p = next) {
+		next = p->next;
+		if (p->granule >= first && p->granule - first < n)
+			move(b, p, list);
+	}
+}
+
+void
+blobtable_take_granules(struct blobs *b, struct blob *blob, int64_t first, int64_t n,
+			struct parked **list)
+{
+	if (blob->n_parked > 0 && n >= BLOB_QUEUES)
+		for (size_t i = 0; i < BLOB_QUEUES; i++)
+			take_from_queue(b, blob->queues[i], first, n, list);
+	else if (blob->n_parked > 0)
+		for (int64_t g = first; g < first + n; g++)
+			take_from_queue(b, blob->queues[queue_of(g)], g, 1, list);
+}
+
+void
+blobtable_hold(struct parked *p)
+{
+	p->again = true;
+	p->blob->n_again++;
+}
+
 struct parked *
 blobtable_take(struct blobs *b, uint64_t id)
 {
-	for (size_t i = 0; i < BLOB_BUCKETS; i++) {
-		for (struct blob *blob = b->buckets[i]; blob != NULL; blob = blob->next) {
-			for (struct parked **p = &blob->parked; *p != NULL; p = &(*p)->next) {
-				struct parked *found = *p;
+	struct parked *p = b->by_id[id % BLOB_NUMBERS];
 
-				if (found->id != id)
-					continue;
-				*p = found->next;
-				b->n_parked--;
-				blobtable_collect(b, blob);
-				return found;
-			}
-		}
+	while (p != NULL && p->read.id != id)
+		p = p->next_number;
+	if (p != NULL) {
+		take_off(b, p);
+		p->next = NULL;
+		blobtable_collect(b, p->blob);
 	}
-	return NULL;
+	return p;
 }
 
-/* The lock is held.  Takes off what is past its deadline and notes the earliest one left. */
 struct parked *
 blobtable_take_overdue(struct blobs *b, long long now)
 {
 	struct parked *overdue = NULL;
 
 	b->next_deadline = 0;
-	for (size_t i = 0; i < BLOB_BUCKETS; i++) {
-		struct blob *blob, *following;
+	for (size_t i = 0; i < BLOB_NUMBERS; i++)
+		for (struct parked *p = b->by_id[i], *next; p != NULL; p = next) {
+			struct blob *blob = p->blob;
 
-		for (blob = b->buckets[i]; blob != NULL; blob = following) {
-			struct parked **p = &blob->parked;
-
-			following = blob->next;
-			while (*p != NULL) {
-				struct parked *found = *p;
-
-				if (found->deadline > now) {
-					if (b->next_deadline == 0 ||
-					    found->deadline < b->next_deadline)
-						b->next_deadline = found->deadline;
-					p = &found->next;
-					continue;
-				}
-				*p = found->next;
-				found->next = overdue;
-				overdue = found;
-				b->n_parked--;
+			next = p->next_number;
+			if (p->deadline <= now) {
+				move(b, p, &overdue);
+				blobtable_collect(b, blob);
+			} else if (b->next_deadline == 0 || p->deadline < b->next_deadline) {
+				b->next_deadline = p->deadline;
 			}
-			blobtable_collect(b, blob);
 		}
-	}
 	return overdue;
 }

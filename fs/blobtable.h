@@ -1,7 +1,11 @@
 /*
- * blobtable.h - blobs, their stored files and their parked reads, as blob.c keeps them.
+ * blobtable.h - blobs, what they are read from, and their parked reads.
  *
- * The lock of struct blobs must be held in every function here.  Only blob.c includes this.
+ * The lock of struct blobs must be held in every function here.  Only blob.c, blobnews.c and
+ * blobs.c include this.
+ *
+ * A parked read stands in three lists: of what it waits for (a queue of its blob), of its number
+ * (an interrupt names it so), and with all others in the table of numbers.
  */
 #ifndef VMI_BLOBTABLE_H
 #define VMI_BLOBTABLE_H
@@ -10,42 +14,54 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include "core/blockfile.h"
 #include "core/digest.h"
 #include "fs/blob.h"
 
 enum blob_state { BLOB_ABSENT, BLOB_READY, BLOB_CUT };
 
-enum { BLOB_BUCKETS = 64 };
+enum { BLOB_BUCKETS = 256, BLOB_QUEUES = 64, BLOB_NUMBERS = 256 };
 
-struct parked {
-	struct parked *next;
-	uint64_t id;
+#define BLOB_WHOLE (-1)	/* in the place of a granule: the engine's answer is waited for */
+
+struct read {			/* a request */
 	struct fuse_req *req;
+	uint64_t object;
 	size_t size;
 	off_t off;
-	long long deadline;		/* monotonic ms */
-	uint64_t object;
-	bool healing;			/* our file is bad: without a better one it is EIO */
-	bool again;			/* the suspect file is back in use: read it */
+	uint64_t id;		/* 0: it has not been parked yet */
+	long long since;	/* monotonic ms when it first was */
 };
 
-struct stored {				/* a descriptor on verified bytes */
-	unsigned refs;
-	int fd;
-	struct digest digest;
+struct parked {
+	struct parked *next, **link;		/* in the queue of its blob */
+	struct parked *next_number, **number_link;
+	struct read read;
+	struct blob *blob;
+	int64_t granule;	/* what it waits for, or BLOB_WHOLE */
+	bool healing;		/* the granule is bad: without a better one it is EIO */
+	bool again;		/* to be tried again; holds the blob until then */
+	long long deadline;	/* monotonic ms */
 };
 
 struct blob {
-	struct blob *next;
+	struct blob *next, *next_same;	/* by number, by digest */
 	uint64_t object;
 	struct digest digest;
 	int64_t size;
 	enum blob_state state;
-	struct stored *stored;
-	struct stored *suspect;		/* failed a read; only while ABSENT */
+	struct blockfile *file;		/* a reference */
+	bool lazy;			/* can be had block by block */
+	bool asked;			/* the engine, for an answer */
 	unsigned opens;
-	bool asked;
-	struct parked *parked;
+	size_t n_parked;
+	size_t n_again;			/* were parked, and are being tried again */
+	struct parked *queues[BLOB_QUEUES];	/* by granule */
+};
+
+struct spare_buf {
+	struct spare_buf *next;
+	struct readbuf buf;
 };
 
 struct blobs {
@@ -54,39 +70,57 @@ struct blobs {
 	pthread_t thread;
 	bool ending;
 	long long next_deadline;	/* what the thread waits for; 0: nothing */
-	struct blob *buckets[BLOB_BUCKETS];
+	struct blob *by_object[BLOB_BUCKETS], *by_digest[BLOB_BUCKETS];
+	struct parked *by_id[BLOB_NUMBERS];
+	struct spare_buf *spare;	/* buffers that no read uses now */
 	struct store *store;
 	struct engine *engine;
-	int64_t timeout;		/* seconds */
+	int64_t read_timeout, block_timeout;	/* seconds */
 	uint64_t last_id;
 	int64_t n_parked, n_open;
 };
 
 /* The table of states in blob.c, asserted. */
 void blobtable_check(const struct blob *blob);
-/* One reference is the caller's.  Takes fd. */
-struct stored *stored_new(int fd, const struct digest *d);
-/* NULL gives NULL. */
-struct stored *stored_ref(struct stored *s);
-/* Closes the descriptor with the last reference.  NULL is fine. */
-void stored_unref(struct stored *s);
+
 /* By number; NULL if there is none. */
 struct blob *blobtable_find(struct blobs *b, uint64_t object);
 /*
- * The next blob with these bytes after another one (NULL: the first), in the order of the table.  There may be
- * several: an object that was forgotten while a file of it was open has another number when it
- * is listed again.
+ * The first blob with these bytes, and the next after one.  There may be several: an object
+ * that was forgotten while a file of it was open has another number when it is listed again.
  */
-struct blob *blobtable_next(struct blobs *b, const struct digest *d, const struct blob *after);
-/* Frees a blob that is neither open nor waited for. */
-void blobtable_collect(struct blobs *b, struct blob *blob);
+struct blob *blobtable_first(struct blobs *b, const struct digest *d);
+struct blob *blobtable_next(const struct blob *after);
 /* A new blob, ABSENT. */
 struct blob *blobtable_add(struct blobs *b, uint64_t object, const struct digest *d, int64_t size);
-/* Takes all parked reads off a blob and puts them in front of a list. */
-void blobtable_take_parked(struct blobs *b, struct blob *blob, struct parked **list);
-/* Takes one parked read off by its number; NULL if it was answered. */
+/* Frees a blob that is neither open nor waited for. */
+void blobtable_collect(struct blobs *b, struct blob *blob);
+/* Lets go of the file: READY becomes ABSENT, and its parked reads wait for the engine. */
+void blobtable_drop_file(struct blob *blob);
+
+/* Makes it wait for the granule (or BLOB_WHOLE). */
+struct parked *blobtable_park(struct blobs *b, struct blob *blob, const struct read *r,
+			      int64_t granule, bool healing);
+/* When a read that waits from r->since on gives up. */
+long long blobtable_deadline(const struct blobs *b, const struct blob *blob, const struct read *r);
+/* Whether anyone waits for the granule to be healed. */
+bool blobtable_is_healing(const struct blob *blob, int64_t granule);
+
+/* Each takes parked reads off and puts them in front of a list; then blobtable_collect() is due. */
+void blobtable_take_all(struct blobs *b, struct blob *blob, struct parked **list);
+void blobtable_take_granules(struct blobs *b, struct blob *blob, int64_t first, int64_t n,
+			     struct parked **list);
+/* It will be tried again: blob_retry(). */
+void blobtable_hold(struct parked *p);
+/* By its number; NULL if it was answered.  Collects the blob. */
 struct parked *blobtable_take(struct blobs *b, uint64_t id);
-/* Takes off what is past its deadline and notes the earliest one left. */
+/* What is past its deadline; notes the earliest one left.  Collects the blobs. */
 struct parked *blobtable_take_overdue(struct blobs *b, long long now);
+/* A deadline has moved, or is new. */
+void blobtable_note_deadline(struct blobs *b, long long deadline);
+
+/* Tries it again, as if it were new, and lets go of its blob.  Without the lock. */
+void blob_retry(struct blobs *b, struct parked *p);
+void blob_fail_list(struct parked *list, int errnum);
 
 #endif

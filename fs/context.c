@@ -2,9 +2,9 @@
  * context.c - what all operations share, and what happens when rows changed.
  *
  * The order at a change: the new tree is built and swapped in, so that every lookup from now on
- * sees it; then objects that are no longer trusted are cut, which ends their parked reads; then
- * the kernel is told.  It must be this order: the kernel waits for parked reads when it drops
- * the pages of a file.
+ * sees it; then objects that are no longer trusted are cut, which ends their parked reads, and are
+ * withdrawn from passthrough; then the kernel is told.  It must be this order: the kernel waits for
+ * parked reads when it drops the pages of a file.
  */
 #include "config.h"
 #include "fs/context.h"
@@ -100,6 +100,38 @@ cut_distrusted(struct fs_context *fs, const struct tree *old, const struct tree 
 	}
 }
 
+/* Readers that wait are to know how long: a stream has more time than a block. */
+static void
+tell_modes(struct fs_context *fs, const struct tree *old, const struct tree *new)
+{
+	size_t i;
+
+	for (size_t k = 0; k < new->n_objects; k++) {
+		const struct object_row *row = &new->objects[k].object->row;
+
+		if (tree_object_at(old, (uint64_t)row->id, &i) &&
+		    new->objects[k].object != old->objects[i].object &&
+		    blob_row_is_lazy(row) != blob_row_is_lazy(&old->objects[i].object->row))
+			blob_mode(fs->blobs, row);
+	}
+}
+
+static enum passthrough_fate
+judge_passthrough(void *arg, const struct digest *d)
+{
+	const struct tree *t = arg;
+	const struct object_row *row;
+	size_t i;
+
+	if (!tree_object_of(t, d, &i))
+		return PASSTHROUGH_GONE;
+	row = &t->objects[i].object->row;
+	/* Of a degraded one bad bytes are known: it has to be hashed from end to end again. */
+	if (row->state != OBJECT_VERIFIED || row->degraded)
+		return PASSTHROUGH_GONE;
+	return row->access == ACCESS_DISTRUSTED ? PASSTHROUGH_DENIED : PASSTHROUGH_FREE;
+}
+
 static const struct record *
 newest_record(void *arg, enum record_class class, uint64_t row)
 {
@@ -127,7 +159,10 @@ fs_tree_refresh(struct fs_context *fs, struct catalogue *c)
 	if (fs->blobs != NULL) {
 		cut_distrusted(fs, prev, next);
 		cut_disowned(fs, prev, next);
+		tell_modes(fs, prev, next);
 	}
+	if (fs->passthrough != NULL)
+		passthrough_review(fs->passthrough, judge_passthrough, next);
 	notifier_swapped(fs->notifier, prev, next);
 	return serial;
 }

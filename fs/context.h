@@ -15,7 +15,9 @@
 #include "core/engine.h"
 #include "fs/blob.h"
 #include "fs/notify.h"
+#include "fs/passthrough.h"
 #include "fs/pins.h"
+#include "fs/readahead.h"
 #include "fs/snapshot.h"
 #include "fs/tree.h"
 
@@ -26,6 +28,9 @@ struct fs_context {
 	struct held *held;		/* open message files (held.c) */
 	struct notifier *notifier;	/* NULL: no kernel to tell */
 	struct blobs *blobs;		/* borrowed */
+	struct passthrough *passthrough;/* borrowed; NULL: there is none */
+	struct readahead *readahead;	/* borrowed; may be NULL */
+	bool stacked;			/* the store lies on a stacked file system */
 	struct engine *engine;		/* borrowed; NULL: nothing is being fetched */
 	struct store *store;		/* borrowed */
 	const struct conf *conf;	/* borrowed; used for what no reload changes */

@@ -59,6 +59,16 @@ is_fetching(const struct place *dir, const struct digest *d)
 	return progress.active;
 }
 
+/* An image in block mode has bytes also while nobody fetches any. */
+static bool
+is_on_its_way(const struct place *dir, const struct digest *d)
+{
+	struct engine_progress progress;
+
+	fs_progress(dir->fs, d, &progress);
+	return progress.active || progress.bytes > 0;
+}
+
 static bool
 object_is_verified(const struct tree *t, uint32_t object)
 {
@@ -79,7 +89,8 @@ static bool
 image_entry(const struct place *dir, const struct listing *l, struct entry *e)
 {
 	const struct tree_image_slot *slot = &dir->tree->images[dir->slot];
-	const struct image_row *row = &slot->image->row;
+	const struct image_meta *shown = tree_image_shown(slot->image);
+	const struct image_meta *coming = tree_image_coming(slot->image);
 	const struct record *r = dir->record;
 	enum image_state state;
 
@@ -88,34 +99,42 @@ image_entry(const struct place *dir, const struct listing *l, struct entry *e)
 	switch (l->field) {
 	case IMAGE_STATE0:
 		state = tree_image_state(dir->tree, dir->slot,
-					 is_fetching(dir, &row->meta.sha512));
+					 is_fetching(dir, &shown->sha512));
 		e->node = node_make(KIND_IMAGE_TEXT, IMAGE_STATE0 + (unsigned)state, r->row, 0);
 		break;
 	case IMAGE_PROGRESS:
-		if (is_fetching(dir, &row->meta.sha512))
-			volatile_entry(dir, e, true, IMAGE_PROGRESS);
-		else if (object_is_verified(dir->tree, slot->object))
+		if (object_is_verified(dir->tree, slot->object))
 			e->node = node_make(KIND_IMAGE_TEXT, IMAGE_PROGRESS_FULL, r->row, r->rev);
+		else if (is_on_its_way(dir, &shown->sha512))
+			volatile_entry(dir, e, true, IMAGE_PROGRESS);
 		break;
 	case IMAGE_PENDING:
-		if (!row->has_pending)
+		if (coming == NULL)
 			return false;
-		if (is_fetching(dir, &row->pending.sha512))
+		if (is_on_its_way(dir, &coming->sha512))
 			volatile_entry(dir, e, true, IMAGE_PENDING);
 		break;
 	case IMAGE_ERROR:
-		if (tree_image_error(dir->tree, dir->slot)[0] != '\0')
+		if (tree_image_error(dir->tree, dir->slot, NULL)[0] != '\0')
 			volatile_entry(dir, e, false, IMAGE_ERROR);
 		else
 			e->node = node_make(KIND_IMAGE_TEXT, IMAGE_ERROR, r->row, 0);
 		break;
 	case IMAGE_FILE: case IMAGE_SUBSCRIPTION:
 		e->node = node_make(KIND_IMAGE_LINK, l->field, r->row, r->rev);
-		return l->field != IMAGE_FILE || row->selected;
+		return l->field != IMAGE_FILE || slot->image->row.selected;
 	default:
 		break;
 	}
 	return true;
+}
+
+static bool
+is_verified(const struct tree *t, const struct digest *d)
+{
+	size_t i;
+
+	return tree_object_of(t, d, &i) && t->objects[i].object->row.state == OBJECT_VERIFIED;
 }
 
 static bool
@@ -128,6 +147,9 @@ expired_entry(const struct place *dir, const struct listing *l, struct entry *e)
 
 	entry_set(e, l->name, node_make(kind, field, r->row, r->rev), node_ino(r->ino, field),
 		  l->type);
+	if (l->field == IMAGE_PROGRESS && !row->purged &&
+	    !is_verified(dir->tree, &row->meta.sha512))
+		volatile_entry(dir, e, true, IMAGE_PROGRESS);
 	return l->field != IMAGE_FILE || (!row->purged && !row->distrusted);
 }
 
@@ -211,6 +233,14 @@ image_row_entry(const struct place *dir, size_t i, struct entry *e)
 	}
 }
 
+static uint64_t
+generation(const struct place *dir, const struct object_row *row)
+{
+	if (row->state != OBJECT_VERIFIED)
+		return 0;
+	return passthrough_is_usable(dir->fs->passthrough, &row->digest) ? NODE_PASSTHROUGH : 1;
+}
+
 static bool
 object_row_entry(const struct place *dir, size_t i, struct entry *e)
 {
@@ -219,9 +249,7 @@ object_row_entry(const struct place *dir, size_t i, struct entry *e)
 	char hex[DIGEST_HEX + 1];
 
 	digest_hex(&row->digest, hex);
-	entry_set(e, hex,
-		  node_make(KIND_OBJECT, 0, slot->object->base.row,
-			    row->state == OBJECT_VERIFIED),
+	entry_set(e, hex, node_make(KIND_OBJECT, 0, slot->object->base.row, generation(dir, row)),
 		  node_ino(row->ino, ENTRY_DIR), S_IFREG);
 	return slot->listed;
 }

@@ -305,7 +305,7 @@ place_mtime(const struct place *p)
 	case RECORD_OBJECT:
 		return record_as_object(p->record)->row.mtime;
 	case RECORD_IMAGE:
-		return record_as_image(p->record)->row.meta.created;
+		return tree_image_shown(record_as_image(p->record))->created;
 	case RECORD_SUB:
 		return record_as_sub(p->record)->row.created;
 	case RECORD_REFUSED:
@@ -416,23 +416,35 @@ static void
 make_image_text(const struct place *dir, const struct entry *e, struct buf *out)
 {
 	const struct tree_image *image = dir->tree->images[e->image].image;
+	const struct image_meta *shown = tree_image_shown(image);
 	struct engine_progress progress;
 
 	switch (e->field) {
 	case IMAGE_PROGRESS:
-		fs_progress(dir->fs, &image->row.meta.sha512, &progress);
-		text_progress(progress.bytes, image->row.meta.size, out);
+		fs_progress(dir->fs, &shown->sha512, &progress);
+		text_progress(progress.bytes, shown->size, out);
 		break;
 	case IMAGE_PENDING:
 		fs_progress(dir->fs, &image->row.pending.sha512, &progress);
 		text_pending(image, progress.bytes, out);
 		break;
 	case IMAGE_ERROR:
-		text_error(tree_image_error(dir->tree, e->image), out);
+		text_error(tree_image_error(dir->tree, e->image, NULL), out);
 		break;
 	default:
 		break;
 	}
+}
+
+/* Of a withdrawn image that is here in part: it is filled while somebody has it open. */
+static void
+make_expired_progress(const struct place *dir, struct buf *out)
+{
+	const struct image_meta *meta = &record_as_expired(dir->record)->row.meta;
+	struct engine_progress progress;
+
+	fs_progress(dir->fs, &meta->sha512, &progress);
+	text_progress(progress.bytes, meta->size, out);
 }
 
 static void
@@ -440,7 +452,9 @@ make_text(void *arg, struct buf *out)
 {
 	const struct volatile_text *v = arg;
 
-	if (v->entry->image == SIZE_MAX)
+	if (v->dir->kind == KIND_EXPIRED_DIR)
+		make_expired_progress(v->dir, out);
+	else if (v->entry->image == SIZE_MAX)
 		statustext_make(v->dir->fs, v->dir->tree, v->entry->field, out);
 	else
 		make_image_text(v->dir, v->entry, out);
@@ -456,8 +470,9 @@ look_volatile(const struct place *dir, const struct entry *e, struct looked *out
 	uint64_t serial = sums || events ? dir->tree->serial : 0;
 	/* A command that has changed the tree sees the sums changed. */
 	long long age = e->brief && !sums ? 1000 : 0;
+	enum node_kind kind = dir->kind == KIND_EXPIRED_DIR ? KIND_EXPIRED_TEXT : KIND_IMAGE_TEXT;
 	uint64_t subject = dir->record != NULL ?
-		node_make(KIND_IMAGE_TEXT, e->field, dir->record->row, 0) :
+		node_make(kind, e->field, dir->record->row, 0) :
 		node_make(KIND_STATIC_TEXT, e->field, 0, 0);
 	struct place p = { .fs = dir->fs, .tree = dir->tree, .kind = KIND_SNAPSHOT,
 			   .slot = SIZE_MAX };

@@ -279,13 +279,6 @@ mountpoint_mount(struct mountpoint *m, const char *source, int fuse_fd, bool noe
 	return 0;
 }
 
-void
-mountpoint_set_read_ahead(const struct mountpoint *m, unsigned kib)
-{
-	if (m->read_ahead < 0 || dprintf(m->read_ahead, "%u", kib) < 0)
-		log_debug("read-ahead of '%s' stays as the kernel chose it", m->path);
-}
-
 bool
 mountpoint_is_mounted(const struct mountpoint *m)
 {

@@ -17,7 +17,7 @@ enum { MOUNT_DEVICE_BYTES = 24 };	/* "0:53" */
 struct mountpoint {
 	char *path;			/* links resolved */
 	char device[MOUNT_DEVICE_BYTES];/* of our mount; empty while there is none */
-	int read_ahead;			/* descriptor to set it with, or -1 */
+	int read_ahead;			/* descriptor to set it with (readahead.h), or -1 */
 };
 
 /* CODE_BUSY when a living daemon of ours serves the path already; changes nothing. */
@@ -35,9 +35,6 @@ void mountpoint_release(struct mountpoint *m);
 /* Mounts the connection behind fuse_fd read-only, nosuid, nodev.  Root. */
 int mountpoint_mount(struct mountpoint *m, const char *source, int fuse_fd, bool noexec,
 		     struct err *err);
-
-/* Sets the read-ahead; of use once the kernel has the INIT reply, which resets it. */
-void mountpoint_set_read_ahead(const struct mountpoint *m, unsigned kib);
 
 bool mountpoint_is_mounted(const struct mountpoint *m);
 

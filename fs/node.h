@@ -4,11 +4,13 @@
  *   63      58 57      50 49                    22 21                  0
  *   |  kind  |  field   |   row id (28 bits)      |   rev (22 bits)    |
  *
- * Directories have rev 0.  A text or link that shows a row has as rev the low bits of the row's
+ * Directories have rev 0.  A text or link that shows a row has as rev the low bits of the record's
  * rev: new content is a new node, and the old one keeps its bytes until the kernel forgets it.
  * What never changes has rev 0: names in by-title/, the constant texts, the image's state (each
  * state is a field of its own).  Image files have as rev their generation: 0 while incomplete, 1
- * once verified.  A link of an endorser has the subscription as row and the endorser as rev.
+ * once verified, 2 when the kernel reads the stored file by itself (passthrough.h); a node never
+ * goes from one to the other, because the kernel cannot do both to one node.  A link of an endorser
+ * has the subscription as row and the endorser as rev.
  * Volatile texts have a serial number as row and rev; snapshot.c resolves it.
  *
  * NODE_ROOT is FUSE_ROOT_ID.  st_ino is another number: the row's ino (catalogue) with the field in
@@ -89,6 +91,7 @@ enum subscription_entry {
 enum refused_entry { REFUSED_ID = 64, REFUSED_CODE, REFUSED_ERROR };
 enum endorser_entry { ENDORSER_SUBJECT = 64, ENDORSER_ISSUER, ENDORSER_SUBS };
 
+#define NODE_PASSTHROUGH 2ULL	/* the generation */
 #define NODE_ROW_MAX ((1ULL << 28) - 1)
 #define NODE_REV_BITS 22
 #define NODE_REV_MASK ((1ULL << NODE_REV_BITS) - 1)

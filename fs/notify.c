@@ -21,9 +21,11 @@
 
 struct note {
 	struct note *next;
-	struct tree *old;	/* NULL: a note of activity */
-	struct tree *new;
+	struct tree *old;	/* NULL: a note of activity, or of one name */
+	struct tree *new;	/* NULL: of one name */
 	struct digest digest;
+	uint64_t parent;
+	char *name;
 };
 
 struct notifier {
@@ -42,6 +44,7 @@ note_free(struct note *note)
 {
 	tree_unref(note->old);
 	tree_unref(note->new);
+	free(note->name);
 	free(note);
 }
 
@@ -63,7 +66,9 @@ tell(struct fuse_session *session, const struct note *note)
 {
 	const struct tree_diff_ops ops = { tell_entry, tell_inode };
 
-	if (note->old != NULL)
+	if (note->name != NULL)
+		tell_entry(session, note->parent, note->name);
+	else if (note->old != NULL)
 		tree_diff(note->old, note->new, &ops, session);
 	else
 		tree_diff_activity(note->new, &note->digest, &ops, session);
@@ -156,6 +161,16 @@ notifier_activity(struct notifier *n, struct tree *t, const struct digest *d)
 
 	note->new = t;
 	note->digest = *d;
+	put(n, note);
+}
+
+void
+notifier_name(struct notifier *n, uint64_t parent, const char *name)
+{
+	struct note *note = xcalloc(1, sizeof(*note));
+
+	note->parent = parent;
+	note->name = xstrdup(name);
 	put(n, note);
 }
 

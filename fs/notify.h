@@ -27,6 +27,9 @@ void notifier_swapped(struct notifier *n, struct tree *old, struct tree *new);
 /* The files that tell of a job for this object; takes the reference. */
 void notifier_activity(struct notifier *n, struct tree *t, const struct digest *d);
 
+/* One name, which leads to another node now. */
+void notifier_name(struct notifier *n, uint64_t parent, const char *name);
+
 /* Ends the thread; what is queued is dropped.  NULL is fine. */
 void notifier_free(struct notifier *n);
 

@@ -8,9 +8,11 @@
 
 int
 openrule_decide(const struct object_row *row, const struct tree_object_slot *slot, int64_t now,
-		bool expired_deny)
+		bool expired_deny, bool is_open)
 {
 	bool verified = row->state == OBJECT_VERIFIED;
+	/* It goes on being fetched while it is open, and only then. */
+	bool here = verified || (row->has_tree && is_open);
 	bool expired = row->access == ACCESS_EXPIRED;
 
 	if (row->access == ACCESS_DISTRUSTED)
@@ -20,9 +22,8 @@ openrule_decide(const struct object_row *row, const struct tree_object_slot *slo
 	/* The date is judged by the clock of this moment, whenever the rows will follow. */
 	if (slot->expires > 0 && now >= slot->expires)
 		expired = true;
-	/* What is expired is not fetched any more. */
 	if (expired)
-		return expired_deny || !verified ? -EKEYEXPIRED : 0;
+		return expired_deny || !here ? -EKEYEXPIRED : 0;
 	/* Nobody asked for it, so nobody fetches it. */
-	return verified || row->wanted ? 0 : -ENOENT;
+	return here || row->wanted ? 0 : -ENOENT;
 }

@@ -13,6 +13,9 @@
 #include <errno.h>
 #include <fuse_lowlevel.h>
 #include <stdbool.h>
+#include "core/verity.h"
+#include "fs/context.h"
+#include "fs/passreply.h"
 
 /* ---- what is agreed ------------------------------------------------------------------------- */
 
@@ -41,7 +44,8 @@ want(struct fuse_conn_info *conn, unsigned flag, bool on)
 static void
 op_init(void *userdata, struct fuse_conn_info *conn)
 {
-	(void)userdata;
+	const struct fs_context *fs = userdata;
+
 	/* With it an O_DIRECT reader that waits cannot be killed (measured, kernel 6.18). */
 	want(conn, FUSE_CAP_ASYNC_DIO, false);
 	want(conn, FUSE_CAP_ASYNC_READ, true);
@@ -55,6 +59,14 @@ op_init(void *userdata, struct fuse_conn_info *conn)
 	want(conn, FUSE_CAP_SPLICE_MOVE, false);
 	conn->max_background = MAX_BACKGROUND;
 	conn->congestion_threshold = CONGESTION_THRESHOLD;
+	/*
+	 * Bounds reads as well: one granule each, so that it is hashed once, and the kernel's
+	 * read-ahead is hashed by several threads (measured on two cores: 1.2 times as fast as with
+	 * reads of 1 MiB, twice as fast as with 128 KiB).
+	 */
+	conn->max_write = VERITY_GRANULE;
+	if (fs->passthrough != NULL)
+		passreply_init(conn, fs->stacked);
 }
 
 /* ---- what is refused ------------------------------------------------------------------------ */

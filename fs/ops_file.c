@@ -20,6 +20,7 @@
 #include "fs/held.h"
 #include "fs/lookup.h"
 #include "fs/openrule.h"
+#include "fs/passreply.h"
 
 enum { READ_MAX = 8 << 20 };
 
@@ -30,8 +31,10 @@ judge_image(struct fs_context *fs, const struct place *p)
 {
 	const struct tree_object_slot *slot;
 	const struct object_row *row = place_object(p, &slot);
+	bool partial = row->state != OBJECT_VERIFIED && row->has_tree;
 
-	return openrule_decide(row, slot, stamp_now(), atomic_load(&fs->expired_open_deny));
+	return openrule_decide(row, slot, stamp_now(), atomic_load(&fs->expired_open_deny),
+			       partial && blob_is_open(fs->blobs, &row->digest));
 }
 
 static int
@@ -43,8 +46,11 @@ open_image(struct fs_context *fs, const struct place *p)
 
 	if (rc < 0)
 		return rc;
-	return blob_open(fs->blobs, (uint64_t)row->id, &row->digest, row->size,
-			 row->state == OBJECT_VERIFIED);
+	rc = blob_open(fs->blobs, row);
+	if (rc == 0)
+		readahead_set(fs->readahead, blob_row_is_lazy(row) ? READ_AHEAD_LAZY_KIB :
+								     READ_AHEAD_WHOLE_KIB);
+	return rc;
 }
 
 static int
@@ -62,9 +68,19 @@ open_list(struct fs_context *fs, const struct place *p)
 	return 0;
 }
 
+static bool
+is_passthrough(uint64_t node)
+{
+	return node_kind(node) == KIND_OBJECT && node_rev(node) == NODE_PASSTHROUGH;
+}
+
 static void
 close_node(struct fs_context *fs, uint64_t node, uint64_t fh)
 {
+	struct digest d;
+
+	if (is_passthrough(node) && blob_digest(fs->blobs, fh, &d))
+		passthrough_leave(fs->passthrough, &d);
 	if (fh != 0)
 		blob_close(fs->blobs, fh);
 	else
@@ -109,6 +125,36 @@ judge_again(struct fs_context *fs, const struct place *p, struct fuse_file_info 
 	return rc;
 }
 
+/*
+ * The kernel cannot have a node open both ways.  So all opens of this one pass through, and when
+ * that is over the name leads to another one: ESTALE makes the kernel look it up again.
+ */
+static int
+enter_passthrough(struct fs_context *fs, const struct place *p, uint64_t fh)
+{
+	int id = passthrough_enter(fs->passthrough, &record_as_object(p->record)->row.digest);
+
+	if (id > 0)
+		return id;
+	blob_close(fs->blobs, fh);
+	return -ESTALE;
+}
+
+/* A whole image that was opened the usual way: the next open may pass through. */
+static void
+consider_passthrough(struct fs_context *fs, const struct place *p, uint64_t fh)
+{
+	const struct object_row *row = &record_as_object(p->record)->row;
+	struct blockfile *file;
+
+	if (fs->passthrough == NULL || row->state != OBJECT_VERIFIED || row->degraded)
+		return;
+	file = blob_file(fs->blobs, fh);
+	if (file != NULL && passthrough_opened(fs->passthrough, &row->digest, file))
+		engine_audit(fs->engine, &row->digest);
+	blockfile_unref(file);
+}
+
 void
 op_open(struct fuse_req *req, uint64_t node, struct fuse_file_info *fi)
 {
@@ -120,6 +166,10 @@ op_open(struct fuse_req *req, uint64_t node, struct fuse_file_info *fi)
 		rc = open_node(fs, &p, fi);
 	if (rc == 0 && p.kind == KIND_OBJECT)
 		rc = judge_again(fs, &p, fi);
+	if (rc == 0 && is_passthrough(node))
+		rc = enter_passthrough(fs, &p, fi->fh);
+	else if (rc == 0 && p.kind == KIND_OBJECT)
+		consider_passthrough(fs, &p, fi->fh);
 	if (rc < 0) {
 		fuse_reply_err(req, -rc);
 		return;
@@ -127,7 +177,7 @@ op_open(struct fuse_req *req, uint64_t node, struct fuse_file_info *fi)
 	fi->keep_cache = 1;
 	fi->noflush = 1;
 	/* The opener was killed meanwhile: there will be no release. */
-	if (fuse_reply_open(req, fi) != 0)
+	if ((rc > 0 ? passreply_open(req, fi, rc) : fuse_reply_open(req, fi)) != 0)
 		close_node(fs, node, fi->fh);
 }
 

@@ -40,7 +40,7 @@ record_ino(uint64_t parent_ino, const char *name)
 
 /* ---- rows whose strings lie in one block ---------------------------------------------------- */
 
-enum { MAX_STRINGS = 2 * (N_FIELDS + 1) + 4 };
+enum { MAX_STRINGS = 2 * (N_FIELDS + 2) + 4 };
 
 struct strings {
 	char **at[MAX_STRINGS];		/* where the row points to them */
@@ -63,6 +63,7 @@ strings_add_meta(struct strings *s, struct image_meta *m)
 	for (int i = 0; i < N_FIELDS; i++)
 		strings_add(s, &m->value[i]);
 	strings_add(s, &m->json);
+	strings_add(s, &m->verity_uri);
 }
 
 /* Copies them to the block; the row points there. */
@@ -79,7 +80,7 @@ strings_move(const struct strings *s, char *block)
 }
 
 struct tree_image *
-record_image(struct image_row *row)
+record_image(struct image_row *row, bool ahead)
 {
 	struct image_row packed = *row;
 	struct strings s = { .n = 0, .bytes = 0 };
@@ -92,9 +93,23 @@ record_image(struct image_row *row)
 	image = xmalloc(sizeof(*image) + s.bytes);
 	strings_move(&s, image->strings);
 	image->row = packed;
+	image->ahead = ahead;
 	image_row_release(row);
-	record_begin(&image->base, RECORD_IMAGE, packed.id, packed.rev, packed.ino);
+	/* The row stays the same when what is shown of it changes. */
+	record_begin(&image->base, RECORD_IMAGE, packed.id, packed.rev * 2 + ahead, packed.ino);
 	return image;
+}
+
+const struct image_meta *
+tree_image_shown(const struct tree_image *image)
+{
+	return image->ahead ? &image->row.pending : &image->row.meta;
+}
+
+const struct image_meta *
+tree_image_coming(const struct tree_image *image)
+{
+	return image->row.has_pending && !image->ahead ? &image->row.pending : NULL;
 }
 
 struct tree_expired *
@@ -149,15 +164,20 @@ record_sub(struct subscription_row *row, struct tree_refused **refused, size_t n
 	return sub;
 }
 
+static char *
+copy_unless_empty(const char *text)
+{
+	return text != NULL && text[0] != '\0' ? xstrdup(text) : NULL;
+}
+
 struct tree_object *
 record_object(const struct object_row *row)
 {
 	struct tree_object *object = xcalloc(1, sizeof(*object));
 
 	object->row = *row;
-	object->row.error = NULL;
-	if (row->error != NULL && row->error[0] != '\0')
-		object->row.error = xstrdup(row->error);
+	object->row.error = copy_unless_empty(row->error);
+	object->row.strict_reason = copy_unless_empty(row->strict_reason);
 	/* Where to resume is the engine's business. */
 	object->row.etag = object->row.etag_url = NULL;
 	record_begin(&object->base, RECORD_OBJECT, row->id, row->rev, row->ino);
@@ -291,6 +311,12 @@ texts_equal(const char *a, const char *b)
 	return strcmp(a != NULL ? a : "", b != NULL ? b : "") == 0;
 }
 
+static bool
+digests_equal(bool has_a, const struct digest *a, bool has_b, const struct digest *b)
+{
+	return has_a == has_b && (!has_a || digest_equal(a, b));
+}
+
 bool
 object_row_equal(const struct object_row *a, const struct object_row *b)
 {
@@ -298,5 +324,9 @@ object_row_equal(const struct object_row *a, const struct object_row *b)
 	       digest_equal(&a->digest, &b->digest) && a->size == b->size &&
 	       a->mtime == b->mtime && a->state == b->state && a->code == b->code &&
 	       a->fetched == b->fetched && a->wanted == b->wanted && a->access == b->access &&
-	       texts_equal(a->error, b->error);
+	       a->pending == b->pending && a->degraded == b->degraded &&
+	       digests_equal(a->has_tree, &a->tree, b->has_tree, &b->tree) &&
+	       digests_equal(a->has_root, &a->root, b->has_root, &b->root) &&
+	       texts_equal(a->error, b->error) &&
+	       texts_equal(a->strict_reason, b->strict_reason);
 }

@@ -29,8 +29,13 @@ struct tree_object {
 };
 
 struct tree_image {
-	struct record base;
+	struct record base;		/* rev: of the row, and whether ahead */
 	struct image_row row;		/* its strings lie in the next */
+	/*
+	 * The pending version is shown as the current one: its tree is verified, so that it can be
+	 * read block by block.  cache/ still has the version before, which is whole.
+	 */
+	bool ahead;
 	char strings[];
 };
 
@@ -64,7 +69,7 @@ struct tree_expired {
 };
 
 /* Each takes the row's strings (the caller's struct is empty after). */
-struct tree_image *record_image(struct image_row *row);
+struct tree_image *record_image(struct image_row *row, bool ahead);
 struct tree_expired *record_expired(struct expired_row *row);
 struct tree_endorser *record_endorser(struct endorser_row *row, int64_t *subs, size_t n_subs);
 struct tree_sub *record_sub(struct subscription_row *row, struct tree_refused **refused,
@@ -85,6 +90,10 @@ const struct tree_sub *record_as_sub(const struct record *r);
 const struct tree_refused *record_as_refused(const struct record *r);
 const struct tree_endorser *record_as_endorser(const struct record *r);
 const struct tree_expired *record_as_expired(const struct record *r);
+
+/* The version that images/ shows, and the one that is to come, or NULL. */
+const struct image_meta *tree_image_shown(const struct tree_image *image);
+const struct image_meta *tree_image_coming(const struct tree_image *image);
 
 /* Copies of two objects' rows tell the same. */
 bool object_row_equal(const struct object_row *a, const struct object_row *b);

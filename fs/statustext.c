@@ -8,7 +8,9 @@
 #include "fs/statustext.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
+#include "core/cleanup.h"
 #include "core/jsonw.h"
 #include "fs/text.h"
 
@@ -18,6 +20,10 @@ each_figure(struct fs_context *fs, void (*fn)(void *arg, const struct engine_fig
 	struct engine_figure parked = { "reads_parked", "Reads that wait for an image",
 					FIGURE_NUMBER, 0 };
 	struct engine_figure open = { "files_open", "Open image files", FIGURE_NUMBER, 0 };
+	struct engine_figure passed = { "passthrough_images",
+					"Images that the kernel reads by itself", FIGURE_NUMBER, 0 };
+	struct engine_figure passing = { "passthrough_files_open", "Open files of these",
+					 FIGURE_NUMBER, 0 };
 	struct engine_status status;
 
 	fs_status(fs, &status);
@@ -28,6 +34,9 @@ each_figure(struct fs_context *fs, void (*fn)(void *arg, const struct engine_fig
 	}
 	fn(arg, &parked);
 	fn(arg, &open);
+	passthrough_count(fs->passthrough, &passed.value, &passing.value);
+	fn(arg, &passed);
+	fn(arg, &passing);
 }
 
 /* ---- what was refused or failed ------------------------------------------------------------- */
@@ -61,16 +70,42 @@ each_refusal(const struct tree *t, refusal_fn fn, void *arg)
 	for (size_t i = 0; i < t->n_subs; i++)
 		refusals_of_sub(t->subs[i], fn, arg);
 	for (size_t i = 0; i < t->n_images; i++) {
-		const struct tree_image_slot *slot = &t->images[i];
-		uint32_t of = slot->pending != TREE_NONE ? slot->pending : slot->object;
-		const char *error = tree_image_error(t, i);
+		const struct image_row *row = &t->images[i].image->row;
+		enum code code;
+		const char *error = tree_image_error(t, i, &code);
 
-		if (slot->image->row.selected && error[0] != '\0')
-			fn(arg, &(struct refusal){
-				"image", NULL, slot->image->row.name,
-				of != TREE_NONE ? t->objects[of].object->row.code : CODE_NONE,
-				error });
+		if (row->selected && error[0] != '\0')
+			fn(arg, &(struct refusal){ "image", NULL, row->name, code, error });
 	}
+}
+
+/*
+ * What was withdrawn (distrusted, damaged, evicted) and is open in the kernel's own hands: it is
+ * out of our reach until it is closed.
+ */
+struct held_out {
+	refusal_fn fn;
+	void *arg;
+};
+
+static void
+on_held(void *arg, const struct digest *d, int64_t n_open)
+{
+	const struct held_out *out = arg;
+	char hex[DIGEST_HEX + 1], error[128];
+
+	digest_hex(d, hex);
+	snprintf(error, sizeof(error), "withdrawn, and still open through passthrough: %" PRId64
+		 " open file%s", n_open, n_open == 1 ? "" : "s");
+	out->fn(out->arg, &(struct refusal){ "held", NULL, hex, CODE_NONE, error });
+}
+
+static void
+each_held(struct fs_context *fs, refusal_fn fn, void *arg)
+{
+	struct held_out out = { fn, arg };
+
+	passthrough_each_held(fs->passthrough, on_held, &out);
 }
 
 /* ---- the files ------------------------------------------------------------------------------ */
@@ -94,7 +129,13 @@ make_status(struct fs_context *fs, const struct tree *t, struct buf *out)
 {
 	buf_puts(out, "version: " PACKAGE_VERSION "\n");
 	each_figure(fs, engine_figure_text, out);
+	if (fs->passthrough != NULL) {
+		buf_puts(out, "passthrough: ");
+		passthrough_describe(fs->passthrough, out);
+		buf_putc(out, '\n');
+	}
 	each_refusal(t, refusal_line, out);
+	each_held(fs, refusal_line, out);
 }
 
 static void
@@ -116,6 +157,7 @@ refusal_object(void *arg, const struct refusal *r)
 static void
 make_status_json(struct fs_context *fs, const struct tree *t, struct buf *out)
 {
+	CLEANUP_BUF struct buf passthrough = BUF_INIT;
 	struct jsonw w;
 
 	jsonw_begin(&w, out, true);
@@ -123,8 +165,13 @@ make_status_json(struct fs_context *fs, const struct tree *t, struct buf *out)
 	jsonw_integer(&w, "schema", 1);
 	jsonw_string(&w, "version", PACKAGE_VERSION);
 	each_figure(fs, engine_figure_json, &w);
+	if (fs->passthrough != NULL) {
+		passthrough_describe(fs->passthrough, &passthrough);
+		jsonw_string(&w, "passthrough", buf_str(&passthrough));
+	}
 	jsonw_open(&w, "refusals", '[');
 	each_refusal(t, refusal_object, &w);
+	each_held(fs, refusal_object, &w);
 	jsonw_close(&w, ']');
 	jsonw_close(&w, '}');
 	buf_putc(out, '\n');

@@ -34,12 +34,11 @@
 #include "core/io.h"
 #include "core/log.h"
 #include "core/sandbox.h"
+#include "fs/backing.h"
+#include "fs/note.h"
 #include "worker.h"
 
-enum {
-	STOP_MS = 5000,
-	READ_AHEAD_KIB = 1024,	/* eight reads of 128 KiB under way in one sequential reader */
-};
+enum { STOP_MS = 5000 };
 
 static const int taken_signals[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD };
 
@@ -51,6 +50,7 @@ struct supervisor {
 	pid_t worker;			/* 0: ended */
 	pid_t probe;			/* 0: none */
 	int notes;			/* socket to the worker; -1 once it closed */
+	struct backings backings;
 	int signals;
 	bool served;			/* was SERVING once */
 	long long deadline;		/* STOPPING: monotonic ms; 0: the worker was killed */
@@ -88,6 +88,7 @@ become_worker(const struct supervisor_setup *setup, int notes, pid_t parent)
 		.fuse_fd = setup->fuse_fd,
 		.control_socket = setup->control_socket,
 		.supervisor_socket = notes,
+		.read_ahead = setup->mountpoint->read_ahead,
 		.starter = setup->starter,
 		.uid = setup->uid,
 		.gid = setup->gid,
@@ -98,7 +99,6 @@ become_worker(const struct supervisor_setup *setup, int notes, pid_t parent)
 
 	prctl(PR_SET_NAME, "vmi-worker");
 	close_keep_errno(setup->front_fd);
-	close_keep_errno(setup->mountpoint->read_ahead);
 	if (sandbox_become_user(setup->uid, setup->gid, &err) != 0) {
 		log_err(LOG_LVL_ERROR, "worker", &err);
 		_exit(1);
@@ -177,18 +177,34 @@ become_supervisor(const struct supervisor_setup *setup, struct err *err)
 
 /* ---- the worker's notes and ours -------------------------------------------------------- */
 
+/* A worker that does not read its notes must not stop us; one that has ended needs none. */
 static void
-tell_worker(const struct supervisor *s, enum worker_note_kind kind)
+send_note(const struct supervisor *s, const struct note *note)
 {
-	struct worker_note note;
+	int rc = s->notes >= 0 ? note_send(s->notes, note, -1, false) : 0;
 
-	memset(&note, 0, sizeof(note));
-	note.magic = WORKER_NOTE_MAGIC;
-	note.kind = (int32_t)kind;
-	/* A worker that does not read its notes must not stop us; one that has ended needs none. */
-	if (s->notes >= 0 && send(s->notes, &note, sizeof(note), MSG_DONTWAIT | MSG_NOSIGNAL) < 0 &&
-	    errno != EPIPE)
-		log_warning("the worker does not take a note: %s", strerrordesc_np(errno));
+	if (rc < 0 && rc != -EPIPE)
+		log_warning("the worker does not take a note: %s", strerrordesc_np(-rc));
+}
+
+static void
+tell_worker(const struct supervisor *s, enum note_kind kind)
+{
+	struct note note;
+
+	note_init(&note, kind);
+	send_note(s, &note);
+}
+
+static void
+answer_backing(struct supervisor *s, const struct digest *d, int fd)
+{
+	struct note note;
+
+	note_init(&note, NOTE_BACKING_ID);
+	note.digest = *d;
+	note.rc = backings_open(&s->backings, d, fd);
+	send_note(s, &note);
 }
 
 static void
@@ -202,7 +218,7 @@ begin_stop(struct supervisor *s)
 	s->deadline = io_monotonic_ms() + STOP_MS;
 	if (mountpoint_unmount(s->setup->mountpoint, &err) != 0)
 		log_err(LOG_LVL_ERROR, "unmount", &err);
-	tell_worker(s, WORKER_STOP);
+	tell_worker(s, NOTE_STOP);
 }
 
 /* Ends everything by a fault; the first one is the one that is told. */
@@ -219,30 +235,41 @@ fail(struct supervisor *s, const struct err *why)
 }
 
 static void
+worker_failed(struct supervisor *s, struct note *note)
+{
+	struct err err;
+
+	note->text[sizeof(note->text) - 1] = '\0';
+	err_set(&err, note->rc < 0 && note->rc > -4096 ? -note->rc : EIO, "%s", note->text);
+	err.code = (enum code)note->code;
+	fail(s, &err);
+}
+
+static void
 take_note(struct supervisor *s)
 {
-	struct worker_note note;
-	struct err err;
-	ssize_t n = recv(s->notes, &note, sizeof(note), MSG_DONTWAIT);
+	struct note note;
+	CLEANUP_FD int fd = -1;
+	int rc = note_receive(s->notes, &note, &fd, false);
 
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+	if (rc == -EAGAIN || rc == -EINTR)
 		return;
-	if (n <= 0) {		/* it ends; its status will say how */
-		close(steal_fd(&s->notes));
-		return;
-	}
-	if (n != (ssize_t)sizeof(note) || note.magic != WORKER_NOTE_MAGIC) {
+	if (rc == -EPROTO) {
 		log_error("a note of the worker has a wrong form and is ignored");
 		return;
 	}
-	if (note.kind == WORKER_READY && s->state == STARTING) {
-		start_probe(s);
-	} else if (note.kind == WORKER_FAILED) {
-		note.text[sizeof(note.text) - 1] = '\0';
-		err_set(&err, note.rc < 0 && note.rc > -4096 ? -note.rc : EIO, "%s", note.text);
-		err.code = (enum code)note.code;
-		fail(s, &err);
+	if (rc <= 0) {		/* it ends; its status will say how */
+		close(steal_fd(&s->notes));
+		return;
 	}
+	if (note.kind == NOTE_READY && s->state == STARTING)
+		start_probe(s);
+	else if (note.kind == NOTE_FAILED)
+		worker_failed(s, &note);
+	else if (note.kind == NOTE_BACKING_OPEN)
+		answer_backing(s, &note.digest, fd);
+	else if (note.kind == NOTE_BACKING_CLOSE)
+		backings_close(&s->backings, &note.digest);
 }
 
 /* ---- what ends -------------------------------------------------------------------------- */
@@ -262,7 +289,6 @@ probe_ended(struct supervisor *s, int status)
 	}
 	s->state = SERVING;
 	s->served = true;
-	mountpoint_set_read_ahead(s->setup->mountpoint, READ_AHEAD_KIB);
 	log_info("serving '%s'", s->setup->mountpoint->path);
 	s->setup->serving(s->setup->arg);
 }
@@ -323,10 +349,10 @@ take_signal(struct supervisor *s)
 		reap(s);
 		break;
 	case SIGHUP:
-		tell_worker(s, WORKER_RELOAD);
+		tell_worker(s, NOTE_RELOAD);
 		break;
 	case SIGUSR1:
-		tell_worker(s, WORKER_DUMP_STATUS);
+		tell_worker(s, NOTE_DUMP_STATUS);
 		break;
 	case SIGUSR2:
 		log_warning("USR2: exchanging the worker is not in this version");
@@ -383,6 +409,7 @@ supervisor_run(const struct supervisor_setup *setup, struct err *err)
 	sigset_t set;
 	int rc;
 
+	backings_init(&s.backings, setup->fuse_fd);
 	signal_set(&set);
 	s.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	rc = s.signals < 0 ? err_set(err, errno, "signalfd: %s", strerrordesc_np(errno))
@@ -400,6 +427,7 @@ supervisor_run(const struct supervisor_setup *setup, struct err *err)
 		log_err(LOG_LVL_ERROR, "unmount", &why);
 	if (s.rc == 0 && !s.served)
 		s.rc = err_set(err, EINTR, "stopped before the mount was usable");
+	backings_release(&s.backings);
 	close_keep_errno(s.notes);
 	close_keep_errno(s.signals);
 	return s.rc;

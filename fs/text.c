@@ -95,7 +95,10 @@ text_progress(int64_t bytes, int64_t total, struct buf *out)
 void
 text_pending(const struct tree_image *image, int64_t bytes, struct buf *out)
 {
-	const struct image_meta *m = &image->row.pending;
+	const struct image_meta *m = tree_image_coming(image);
+
+	if (m == NULL)
+		return;
 
 	buf_printf(out, "version: %s\n", m->value[FIELD_VERSION] ? m->value[FIELD_VERSION] : "");
 	buf_printf(out, "sha512: %s\n", m->value[FIELD_SHA512] ? m->value[FIELD_SHA512] : "");
@@ -129,16 +132,17 @@ text_meta(const struct image_meta *m, unsigned field, struct buf *out)
 void
 text_image(const struct tree_image *image, unsigned field, struct buf *out)
 {
+	const struct image_meta *shown = tree_image_shown(image);
 	const struct image_row *row = &image->row;
 
-	if (text_meta(&row->meta, field, out))
+	if (text_meta(shown, field, out))
 		return;
 	switch (field) {
 	case IMAGE_PROGRESS:
-		text_progress(0, row->meta.size, out);
+		text_progress(0, shown->size, out);
 		break;
 	case IMAGE_PROGRESS_FULL:
-		text_progress(row->meta.size, row->meta.size, out);
+		text_progress(shown->size, shown->size, out);
 		break;
 	case IMAGE_PENDING:
 		text_pending(image, 0, out);
@@ -147,10 +151,10 @@ text_image(const struct tree_image *image, unsigned field, struct buf *out)
 		line(out, row->selected ? "yes" : "no");
 		break;
 	case IMAGE_ENVIRONMENT:
-		image_meta_environment(&row->meta, row->list_id, row->name, out);
+		image_meta_environment(shown, row->list_id, row->name, out);
 		break;
 	case IMAGE_FILE:
-		link_to_object("../../", &row->meta.sha512, out);
+		link_to_object("../../", &shown->sha512, out);
 		break;
 	default:
 		break;		/* IMAGE_ERROR: empty */

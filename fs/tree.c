@@ -325,7 +325,7 @@ bool
 tree_image_is_cached(const struct tree *t, size_t image)
 {
 	const struct tree_image_slot *slot = &t->images[image];
-	const struct object_row *object = object_row_of(t, slot->object);
+	const struct object_row *object = object_row_of(t, slot->cached);
 
 	return slot->image->row.selected && object != NULL && object->state == OBJECT_VERIFIED;
 }
@@ -348,24 +348,29 @@ tree_image_state(const struct tree *t, size_t image, bool fetching)
 	case OBJECT_FAILED:
 		return IMAGE_FAILED;
 	case OBJECT_VERIFIED:
-		/* An error on a stored image is damage that could not be healed. */
-		return object->error != NULL && object->error[0] != '\0' ? IMAGE_DEGRADED :
-									   IMAGE_VERIFIED;
+		return object->degraded ? IMAGE_DEGRADED : IMAGE_VERIFIED;
 	}
 	return IMAGE_SELECTED;
 }
 
 const char *
-tree_image_error(const struct tree *t, size_t image)
+tree_image_error(const struct tree *t, size_t image, enum code *code)
 {
-	const uint32_t of[] = { t->images[image].object, t->images[image].pending };
+	const struct tree_image_slot *slot = &t->images[image];
+	const struct object_row *of[] = {
+		object_row_of(t, slot->object), object_row_of(t, slot->pending),
+		object_row_of(t, slot->cached),
+	};
+	enum code unused;
 
-	for (size_t i = 0; i < sizeof(of) / sizeof(of[0]); i++) {
-		const struct object_row *object = object_row_of(t, of[i]);
-
-		if (object != NULL && object->error != NULL && object->error[0] != '\0')
-			return object->error;
-	}
+	if (code == NULL)
+		code = &unused;
+	*code = CODE_NONE;
+	for (size_t i = 0; i < sizeof(of) / sizeof(of[0]); i++)
+		if (of[i] != NULL && object_row_error(of[i])[0] != '\0') {
+			*code = of[i]->code;
+			return object_row_error(of[i]);
+		}
 	return "";
 }
 

@@ -25,8 +25,9 @@
 struct tree_image_slot {
 	const struct tree_image *image;		/* live */
 	char *title_name;			/* in by-title/ */
-	uint32_t object;			/* of the current version, TREE_NONE if unknown */
-	uint32_t pending;			/* object of the pending version, or TREE_NONE */
+	uint32_t object;			/* of the version shown, TREE_NONE if unknown */
+	uint32_t cached;			/* of the version of cache/: the same, unless ahead */
+	uint32_t pending;			/* of the version to come, or TREE_NONE */
 };
 
 struct tree_object_slot {
@@ -49,6 +50,7 @@ struct tree {
 	struct tree_image_slot *images;
 	uint32_t *images_by_name, *images_by_title, *images_by_object;
 	size_t n_images;
+	size_t n_ahead;				/* images that show their pending version */
 	struct tree_object_slot *objects;
 	uint32_t *objects_by_digest;
 	size_t n_objects;
@@ -98,17 +100,20 @@ const struct record *tree_record(const struct tree *t, enum record_class class, 
 /* A refused entry by its row id; NULL if there is none.  *sub is who has it. */
 const struct tree_refused *tree_refused_at(const struct tree *t, uint64_t row, size_t *sub);
 
-/* The images whose current version is object number i: a range of images_by_object. */
+/* The images that show object number i: a range of images_by_object. */
 void tree_images_of(const struct tree *t, size_t object, size_t *first, size_t *n);
 
-/* Whether cache/ shows the image: selected, fetched, verified. */
+/* Whether cache/ shows the image: selected, and a version of it is fetched and verified. */
 bool tree_image_is_cached(const struct tree *t, size_t image);
 
-/* The state of an image; fetching says whether a job for its current version runs. */
+/* The state of an image; fetching says whether a job for the version shown runs. */
 enum image_state tree_image_state(const struct tree *t, size_t image, bool fetching);
 
-/* The last error of the image's current version, or of its pending one; "" if none. */
-const char *tree_image_error(const struct tree *t, size_t image);
+/*
+ * The last error of the version shown, or of the one to come, or why it is not fetched block by
+ * block; "" if none.  *code (may be NULL) is the error's.
+ */
+const char *tree_image_error(const struct tree *t, size_t image, enum code *code);
 
 /* The current tree, behind a lock that is held for two instructions. */
 struct tree_holder;

@@ -38,6 +38,8 @@ struct build {
 	struct stub *stubs;		/* of the kind being read */
 	size_t n_stubs, cap_stubs;
 	size_t cap_objects;
+	struct digest *ready;		/* pending objects that can be read block by block */
+	size_t n_ready, cap_ready;
 	struct tree_refused **refused;
 	size_t n_refused, cap_refused;
 	const struct subscription_row *sub;
@@ -63,6 +65,14 @@ add_stub(struct build *b, int64_t id, int64_t rev)
 
 /* ---- objects -------------------------------------------------------------------------------- */
 
+/* A try that failed has made it FAILED: then the version before is shown again. */
+static bool
+is_ready(const struct object_row *row)
+{
+	return row->pending && row->wanted && row->has_tree && row->state == OBJECT_MISSING &&
+	       row->access == ACCESS_OK;
+}
+
 static int
 on_object(void *arg, const struct object_row *row)
 {
@@ -83,6 +93,10 @@ on_object(void *arg, const struct object_row *row)
 			made->blocks = 0;
 		object = made;
 	}
+	if (is_ready(row)) {
+		b->ready = grow(b->ready, b->n_ready, &b->cap_ready, sizeof(*b->ready));
+		b->ready[b->n_ready++] = row->digest;
+	}
 	t->objects = grow(t->objects, t->n_objects, &b->cap_objects, sizeof(*t->objects));
 	t->objects[t->n_objects++] = (struct tree_object_slot){ .object = object };
 	return 0;
@@ -98,6 +112,16 @@ on_image_stub(void *arg, const struct image_stub *s)
 	return 0;
 }
 
+/* Whether its pending version is shown. */
+static bool
+is_ahead(const struct build *b, const struct image_row *row)
+{
+	for (size_t i = 0; row->has_pending && row->selected && i < b->n_ready; i++)
+		if (digest_equal(&b->ready[i], &row->pending.sha512))
+			return true;
+	return false;
+}
+
 static int
 load_image(struct build *b, const struct stub *s, struct err *err)
 {
@@ -107,7 +131,8 @@ load_image(struct build *b, const struct stub *s, struct err *err)
 	size_t i;
 
 	if (b->prev != NULL && tree_image_at(b->prev, (uint64_t)s->id, &i) &&
-	    b->prev->images[i].image->row.rev == s->rev) {
+	    b->prev->images[i].image->row.rev == s->rev &&
+	    b->prev->images[i].image->ahead == is_ahead(b, &b->prev->images[i].image->row)) {
 		image = b->prev->images[i].image;
 		record_ref(&image->base);
 	} else {
@@ -121,10 +146,10 @@ load_image(struct build *b, const struct stub *s, struct err *err)
 			image_row_release(&row);
 			return 0;
 		}
-		image = record_image(&row);
+		image = record_image(&row, is_ahead(b, &row));
 	}
 	t->images[t->n_images++] = (struct tree_image_slot){
-		.image = image, .object = TREE_NONE, .pending = TREE_NONE
+		.image = image, .object = TREE_NONE, .cached = TREE_NONE, .pending = TREE_NONE
 	};
 	return 0;
 }
@@ -450,12 +475,13 @@ tree_build(struct catalogue *c, const struct conf *conf, struct store *store,
 
 		tree_unref(b.t);
 		b.t = tree_empty();
-		b.cap_objects = 0;
+		b.cap_objects = b.n_ready = 0;
 		rc = load_all(&b, err);
 		if (rc < 0 || catalogue_data_version(c) == version)
 			break;
 	}
 	free(b.stubs);
+	free(b.ready);
 	buf_release(&b.events);
 	if (rc < 0) {
 		tree_unref(b.t);

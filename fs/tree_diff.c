@@ -120,7 +120,8 @@ static bool
 object_files_differ(const struct diff *d, size_t old, size_t new)
 {
 	return tree_image_state(d->old, old, false) != tree_image_state(d->new, new, false) ||
-	       strcmp(tree_image_error(d->old, old), tree_image_error(d->new, new)) != 0;
+	       strcmp(tree_image_error(d->old, old, NULL),
+		      tree_image_error(d->new, new, NULL)) != 0;
 }
 
 /* These links stay the same nodes for ever; their time is that of the image. */
@@ -148,7 +149,7 @@ image_stayed(struct diff *d, size_t old, size_t new)
 		tell_static(d, DIR_CACHE, n->image->row.name, was_cached != is_cached);
 	if (other || object_files_differ(d, old, new))
 		tell_listing(d, dir, listing_image);
-	if (o->image->row.meta.created != n->image->row.meta.created)
+	if (tree_image_shown(o->image)->created != tree_image_shown(n->image)->created)
 		tell_link_times(d, n->image->base.row);
 	if (o->image->row.subscription != n->image->row.subscription) {
 		tell_sub_image(d, o->image);
@@ -189,6 +190,7 @@ tell_generations(struct diff *d, const struct tree_object *object, bool data)
 {
 	tell_inode(d, node_make(KIND_OBJECT, 0, object->base.row, 0), data);
 	tell_inode(d, node_make(KIND_OBJECT, 0, object->base.row, 1), data);
+	tell_inode(d, node_make(KIND_OBJECT, 0, object->base.row, NODE_PASSTHROUGH), data);
 }
 
 static void
@@ -201,7 +203,8 @@ object_stayed(struct diff *d, const struct tree_object_slot *old,
 
 	if (old->listed != new->listed || (new->listed && verified))
 		tell_object(d, new->object, old->listed != new->listed);
-	if (trust)
+	/* Read block by block until the whole turned out not to be what was signed. */
+	if (trust || (o->has_tree && o->state == OBJECT_MISSING && n->state == OBJECT_FAILED))
 		tell_generations(d, new->object, true);
 	else if (verified || o->mtime != n->mtime ||
 		 old->object->blocks != new->object->blocks)

@@ -152,8 +152,8 @@ distinguish_by_identifier(struct tree_image_slot *slot)
 {
 	char name[SAFENAME_MAX + 32];
 
-	safename_title(slot->image->row.meta.value[FIELD_TITLE], name);
-	safename_disambiguate(name, slot->image->row.meta.value[FIELD_ID]);
+	safename_title(tree_image_shown(slot->image)->value[FIELD_TITLE], name);
+	safename_disambiguate(name, tree_image_shown(slot->image)->value[FIELD_ID]);
 	free(slot->title_name);
 	slot->title_name = xstrdup(name);
 }
@@ -177,7 +177,7 @@ name_titles(struct tree *t)
 	char name[SAFENAME_MAX + 32];
 
 	for (size_t i = 0; i < t->n_images; i++) {
-		safename_title(t->images[i].image->row.meta.value[FIELD_TITLE], name);
+		safename_title(tree_image_shown(t->images[i].image)->value[FIELD_TITLE], name);
 		t->images[i].title_name = xstrdup(name);
 	}
 	t->images_by_title = index_make(t, t->n_images, images_by_title);
@@ -220,12 +220,16 @@ link_images(struct tree *t)
 		int64_t list_expires = tree_sub_at(t, (uint64_t)row->subscription, &sub) ?
 			t->subs[sub]->row.expires : 0;
 
-		slot->object = object_number(t, &row->meta.sha512);
-		slot->pending = row->has_pending ? object_number(t, &row->pending.sha512) :
-						   TREE_NONE;
-		vouch(t, slot->object, row->meta.expires, list_expires);
+		const struct image_meta *coming = tree_image_coming(slot->image);
+
+		slot->object = object_number(t, &tree_image_shown(slot->image)->sha512);
+		slot->cached = object_number(t, &row->meta.sha512);
+		slot->pending = coming != NULL ? object_number(t, &coming->sha512) : TREE_NONE;
+		t->n_ahead += slot->image->ahead;
+		vouch(t, slot->cached, row->meta.expires, list_expires);
 		if (row->has_pending)
-			vouch(t, slot->pending, row->pending.expires, list_expires);
+			vouch(t, object_number(t, &row->pending.sha512), row->pending.expires,
+			      list_expires);
 	}
 }
 

@@ -18,6 +18,7 @@
 
 #include <errno.h>
 #include <libgen.h>
+#include <linux/magic.h>
 #include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
@@ -28,7 +29,7 @@
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -42,8 +43,11 @@
 #include "core/store.h"
 #include "fs/blob.h"
 #include "fs/context.h"
+#include "fs/note.h"
 #include "fs/ops.h"
 #include "fs/options.h"
+#include "fs/passreply.h"
+#include "fs/readahead.h"
 #include "fs/statustext.h"
 
 enum { THREADS_MIN = 4, THREADS_MAX = 64, KICK_SIGNAL = SIGURG };
@@ -54,6 +58,8 @@ struct worker {
 	struct store *store;
 	struct blobs *blobs;
 	struct engine *engine;
+	struct passthrough *passthrough;
+	struct readahead *readahead;
 	struct fs_context fs;
 	struct fuse_session *session;
 	pthread_t engine_thread;
@@ -66,16 +72,17 @@ struct worker {
 /* ---- notes to and from the supervisor ------------------------------------------------------- */
 
 static void
-tell(struct worker *w, enum worker_note_kind kind, const struct err *err)
+tell(struct worker *w, enum note_kind kind, const struct err *err)
 {
-	struct worker_note note = { .magic = WORKER_NOTE_MAGIC, .kind = kind };
+	struct note note;
 
+	note_init(&note, kind);
 	if (err != NULL) {
 		note.rc = err->rc;
 		note.code = (int32_t)err->code;
 		memcpy(note.text, err->text, sizeof(note.text));
 	}
-	if (send(w->args->supervisor_socket, &note, sizeof(note), MSG_NOSIGNAL) < 0)
+	if (note_send(w->args->supervisor_socket, &note, -1, true) < 0)
 		log_debug("the supervisor is gone");
 }
 
@@ -91,7 +98,8 @@ reload(void *arg, struct err *err)
 		return rc;
 	}
 	log_set_level(conf->log_level);
-	blobs_set_timeout(w->blobs, conf->read_timeout);
+	blobs_set_timeouts(w->blobs, conf->read_timeout, conf->block_timeout);
+	passthrough_set_on(w->passthrough, conf->integrity == INTEGRITY_OPEN);
 	atomic_store(&w->fs.expired_open_deny, conf->expired_open_deny != 0);
 	engine_reconfigure(w->engine, conf);
 	log_info("configuration reloaded");
@@ -118,35 +126,103 @@ dump_status(struct worker *w)
 static bool
 take_note(struct worker *w)
 {
-	struct worker_note note;
 	struct err err = { 0 };
-	ssize_t n = recv(w->args->supervisor_socket, &note, sizeof(note), 0);
+	struct note note;
+	int fd, rc = note_receive(w->args->supervisor_socket, &note, &fd, true);
 
-	if (n < 0 && errno == EINTR)
+	if (rc == -EINTR)
 		return true;
-	if (n != (ssize_t)sizeof(note) || note.magic != WORKER_NOTE_MAGIC)
+	close_keep_errno(fd);
+	if (rc <= 0)
 		return false;
 	switch (note.kind) {
-	case WORKER_RELOAD:
+	case NOTE_RELOAD:
 		reload(w, &err);
 		return true;
-	case WORKER_DUMP_STATUS:
+	case NOTE_DUMP_STATUS:
 		dump_status(w);
+		return true;
+	case NOTE_BACKING_ID:
+		passthrough_answered(w->passthrough, &note.digest, note.rc);
 		return true;
 	default:
 		return false;
 	}
 }
 
+/* ---- passthrough ----------------------------------------------------------------------------- */
+
+/* By any thread: a supervisor that does not listen must not stop us. */
+static int
+open_backing(void *arg, const struct digest *d, int fd)
+{
+	const struct worker *w = arg;
+	struct note note;
+
+	note_init(&note, NOTE_BACKING_OPEN);
+	note.digest = *d;
+	return note_send(w->args->supervisor_socket, &note, fd, false);
+}
+
+static void
+close_backing(void *arg, const struct digest *d)
+{
+	const struct worker *w = arg;
+	struct note note;
+	int rc;
+
+	note_init(&note, NOTE_BACKING_CLOSE);
+	note.digest = *d;
+	rc = note_send(w->args->supervisor_socket, &note, -1, false);
+	if (rc < 0)
+		log_debug("the supervisor does not take a note: %s", strerrordesc_np(-rc));
+}
+
+static void
+node_changed(void *arg, const struct digest *d)
+{
+	const struct worker *w = arg;
+	char hex[DIGEST_HEX + 1];
+
+	digest_hex(d, hex);
+	notifier_name(w->fs.notifier, node_dir(DIR_BY_SHA512), hex);
+}
+
 /* ---- the engine's words ---------------------------------------------------------------------- */
 
 static void
-on_answered(void *arg, const struct digest *d, int rc, int fd, const struct err *why)
+on_answered(void *arg, const struct digest *d, int rc, struct blockfile *f, const struct err *why)
 {
 	struct worker *w = arg;
 
 	(void)why;
-	blob_answered(w->blobs, d, rc, fd);
+	blob_answered(w->blobs, d, rc, f);
+}
+
+static void
+on_landed(void *arg, struct blockfile *f, int64_t off, const void *data, size_t size)
+{
+	struct worker *w = arg;
+
+	blob_landed(w->blobs, f, off, data, size);
+}
+
+static void
+on_failed(void *arg, const struct digest *d, int64_t first, int64_t n, int rc,
+	  const struct err *why)
+{
+	struct worker *w = arg;
+
+	(void)why;
+	blob_failed(w->blobs, d, first, n, rc);
+}
+
+static void
+on_audited(void *arg, const struct digest *d, struct blockfile *f)
+{
+	struct worker *w = arg;
+
+	passthrough_audited(w->passthrough, d, f);
 }
 
 static uint64_t
@@ -178,6 +254,7 @@ on_lost(void *arg, const struct digest *d)
 {
 	struct worker *w = arg;
 
+	passthrough_lost(w->passthrough, d);
 	blob_lost(w->blobs, d);
 }
 
@@ -358,6 +435,20 @@ open_session(struct worker *w, struct err *err)
 	return 0;
 }
 
+static void
+prepare_passthrough(struct worker *w)
+{
+	const struct passthrough_ops ops = { open_backing, close_backing, node_changed, w };
+	const struct conf *conf = w->args->conf;
+	struct statfs store;
+
+	w->fs.stacked = statfs(conf->cache_dir, &store) == 0 &&
+			store.f_type == OVERLAYFS_SUPER_MAGIC;
+	w->passthrough = passthrough_new(&ops, passreply_attach(w->session),
+					 conf->integrity == INTEGRITY_OPEN);
+	w->fs.passthrough = w->passthrough;
+}
+
 static int
 open_all(struct worker *w, struct err *err)
 {
@@ -374,11 +465,16 @@ open_all(struct worker *w, struct err *err)
 		rc = store_lock(w->store, err);
 	if (rc != 0)
 		return rc;
-	w->blobs = blobs_new(w->store, args->conf->read_timeout);
+	w->readahead = readahead_new(args->read_ahead);
+	w->blobs = blobs_new(w->store, args->conf->read_timeout, args->conf->block_timeout);
 	fs_context_init(&w->fs, args->conf, w->store, w->blobs);
+	w->fs.readahead = w->readahead;
 	w->fs.uid = 0;
 	w->fs.gid = 0;
-	return open_session(w, err);
+	rc = open_session(w, err);
+	if (rc == 0)
+		prepare_passthrough(w);
+	return rc;
 }
 
 static int
@@ -388,7 +484,12 @@ start(struct worker *w, struct err *err)
 		.conf = w->args->conf, .catalogue = w->catalogue, .store = w->store,
 		.starter = w->args->starter, .control_socket = w->args->control_socket,
 		.stop_fd = -1, .daemon = true,
-		.ops = { on_answered, on_lost, on_changed, on_activity, reload, is_open, w },
+		.ops = {
+			.answered = on_answered, .landed = on_landed, .failed = on_failed,
+			.audited = on_audited, .lost = on_lost,
+			.changed = on_changed, .activity = on_activity, .reload = reload,
+			.is_open = is_open, .arg = w,
+		},
 	};
 	struct catalogue *catalogue = w->catalogue;
 	int rc;
@@ -439,8 +540,11 @@ stop(struct worker *w)
 	notifier_free(w->fs.notifier);
 	w->fs.notifier = NULL;
 	join_fuse_threads(w);
-	blobs_free(w->blobs);
+	/* Its lanes may be telling us what landed. */
 	engine_free(w->engine);
+	blobs_free(w->blobs);
+	passthrough_free(w->passthrough);
+	readahead_free(w->readahead);
 	if (w->fs.holder != NULL)
 		fs_context_release(&w->fs);
 	if (w->session != NULL)
@@ -465,12 +569,12 @@ worker_main(const struct worker_args *args)
 	if (rc == 0)
 		rc = start(&w, &err);
 	if (rc == 0) {
-		tell(&w, WORKER_READY, NULL);
+		tell(&w, NOTE_READY, NULL);
 		wait_for_end(&w);
 		log_info("stopping");
 	} else {
 		log_err(LOG_LVL_ERROR, "start", &err);
-		tell(&w, WORKER_FAILED, &err);
+		tell(&w, NOTE_FAILED, &err);
 	}
 	stop(&w);
 	return rc == 0 ? 0 : EXIT_FAILURE;

@@ -2,14 +2,9 @@
  * worker.h - the process that serves the mount: FUSE loop and engine, without network, exec or
  * capabilities.
  *
- * The supervisor forks it single-threaded and keeps a copy of the /dev/fuse descriptor.  Between
- * the two runs a SOCK_SEQPACKET pair with fixed-size notes:
- *
- *   worker -> supervisor   READY (about to answer), FAILED (it cannot start; code and text)
- *   supervisor -> worker   STOP, RELOAD, DUMP_STATUS
- *
- * End of file on the socket means STOP.  When the mount goes away under it (umount), the worker
- * ends by itself with status 0.
+ * The supervisor forks it single-threaded and keeps a copy of the /dev/fuse descriptor; the two
+ * talk in notes (note.h).  When the mount goes away under it (umount), the worker ends by itself
+ * with status 0.
  */
 #ifndef VMI_WORKER_H
 #define VMI_WORKER_H
@@ -23,24 +18,6 @@
 
 struct options;
 
-enum { WORKER_NOTE_MAGIC = 0x57724e31 };
-
-enum worker_note_kind {
-	WORKER_READY = 1,
-	WORKER_FAILED,
-	WORKER_STOP,
-	WORKER_RELOAD,
-	WORKER_DUMP_STATUS,
-};
-
-struct worker_note {
-	uint32_t magic;
-	int32_t kind;			/* enum worker_note_kind */
-	int32_t rc;			/* FAILED: negative errno value */
-	int32_t code;			/* FAILED: enum code */
-	char text[ERR_TEXT_MAX];	/* FAILED: the sentence */
-};
-
 /* Everything is borrowed for the life of the process. */
 struct worker_args {
 	const struct conf *conf;
@@ -49,6 +26,7 @@ struct worker_args {
 	int fuse_fd;			/* mounted already */
 	int control_socket;		/* listening */
 	int supervisor_socket;		/* blocking */
+	int read_ahead;			/* readahead.h; or -1 */
 	struct starter *starter;
 	uid_t uid;
 	gid_t gid;

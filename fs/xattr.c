@@ -117,6 +117,24 @@ add_endorser(struct values *v, const struct naming *n)
 			values_add(v, n->tree->subs[i]->row.endorser);
 }
 
+/* Images that have the object in cache/ while they show the version to come. */
+static size_t
+each_behind(const struct tree *t, size_t object,
+	    void (*add)(struct values *v, const struct naming *n), struct values *v)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < t->n_images; i++) {
+		const struct tree_image *image = t->images[i].image;
+
+		if (!image->ahead || t->images[i].cached != object)
+			continue;
+		add(v, &(struct naming){ t, &image->row.meta, image->row.list_id });
+		n++;
+	}
+	return n;
+}
+
 static void
 each_naming(const struct place *p, void (*add)(struct values *v, const struct naming *n),
 	    struct values *v)
@@ -128,11 +146,13 @@ each_naming(const struct place *p, void (*add)(struct values *v, const struct na
 	if (p->slot != SIZE_MAX)
 		tree_images_of(t, p->slot, &first, &n);
 	for (size_t i = 0; i < n; i++) {
-		const struct image_row *row =
-			&t->images[t->images_by_object[first + i]].image->row;
+		const struct tree_image *image =
+			t->images[t->images_by_object[first + i]].image;
 
-		add(v, &(struct naming){ t, &row->meta, row->list_id });
+		add(v, &(struct naming){ t, tree_image_shown(image), image->row.list_id });
 	}
+	if (p->slot != SIZE_MAX && t->n_ahead > 0)
+		n += each_behind(t, p->slot, add, v);
 	if (n > 0)
 		return;
 	for (size_t i = 0; i < t->n_expired; i++) {
@@ -167,8 +187,7 @@ object_state(const struct place *p, struct buf *out)
 			row->state == OBJECT_FAILED ? IMAGE_FAILED :
 			row->state == OBJECT_MISSING ?
 				(row->wanted ? IMAGE_SELECTED : IMAGE_AVAILABLE) :
-			row->error != NULL && row->error[0] != '\0' ? IMAGE_DEGRADED :
-			IMAGE_VERIFIED;
+			row->degraded ? IMAGE_DEGRADED : IMAGE_VERIFIED;
 	}
 	buf_puts(out, image_state_name(state));
 }
@@ -188,9 +207,7 @@ object_fetched(const struct place *p, struct buf *out)
 static void
 object_error(const struct place *p, struct buf *out)
 {
-	const char *error = record_as_object(p->record)->row.error;
-
-	buf_puts(out, error != NULL ? error : "");
+	buf_puts(out, object_row_error(&record_as_object(p->record)->row));
 }
 
 struct attribute {

@@ -34,6 +34,8 @@ evict_here(struct ctl *ctl, struct digest *d, struct err *err)
 	if (rc == 0)
 		rc = ctl_transaction(ctl, forget, d, err);
 	if (rc == 0)
+		store_blocks_drop(ctl->store, d);
+	if (rc == 0)
 		rc = store_object_remove(ctl->store, d, err);
 	return rc;
 }

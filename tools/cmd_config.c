@@ -127,6 +127,12 @@ check_values(struct checking *c)
 		finding(c, false, "expire_keep",
 			"never: the file of an image is removed as soon as it"
 			" is no longer endorsed");
+	if (conf->integrity == INTEGRITY_OPEN)
+		finding(c, false, "integrity",
+			"open: where the kernel passes reads through, an image is checked once a"
+			" mount: damage on the disk after that is not noticed, and who has an"
+			" image open that is distrusted goes on reading it; new opens are refused"
+			" at once, 'vmimagectl status' lists who holds one");
 	if (conf->mountpoint[0] != '/')
 		finding(c, true, "mountpoint", "'%s' is not an absolute path", conf->mountpoint);
 }
@@ -156,8 +162,8 @@ cmd_config_check(struct ctl *ctl, const struct options *opt, char **args, size_t
 	check_directory(&c, "cert_dir", conf->cert_dir, true, false);
 	check_directory(&c, "mountpoint", conf->mountpoint, false, false);
 	check_path(&c, "tls_ca", conf->tls_ca);
-	for (size_t i = 0; i < conf->n_list_ca; i++)
-		check_path(&c, "tls_ca.LIST", conf->list_ca[i].path);
+	for (size_t i = 0; i < conf->list_ca.n; i++)
+		check_path(&c, "tls_ca.LIST", conf->list_ca.at[i].value);
 	check_path(&c, "file_prefix", conf->file_prefix);
 	check_values(&c);
 	if (w != NULL)

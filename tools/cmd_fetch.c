@@ -21,6 +21,7 @@
 
 #include "core/cleanup.h"
 #include "core/io.h"
+#include "newfile.h"
 #include "obtain.h"
 #include "progress.h"
 
@@ -273,102 +274,18 @@ copy_bytes(int from, int to, const struct offer *offer, struct progress *p, stru
 	return rc;
 }
 
-struct destination {
-	int dir;
-	char *name;
-	char temporary[64];	/* its name in dir while it is written; empty: it has none */
-};
-
-/* A file without a name vanishes with us; where there are none it gets a name nobody uses. */
-static int
-open_temporary(struct destination *d, struct err *err)
-{
-	int fd;
-
-	fd = openat(d->dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	if (fd >= 0)
-		return fd;
-	snprintf(d->temporary, sizeof(d->temporary), ".vmimagectl-%ld-%llx", (long)getpid(),
-		 (unsigned long long)io_monotonic_ms());
-	fd = openat(d->dir, d->temporary, O_CREAT | O_EXCL | O_NOFOLLOW | O_RDWR | O_CLOEXEC, 0600);
-	if (fd < 0) {
-		d->temporary[0] = '\0';
-		return err_set(err, errno, "cannot make a file beside '%s': %s", d->name,
-			       strerrordesc_np(errno));
-	}
-	return fd;
-}
-
-static int
-publish(struct destination *d, int fd, mode_t mask, struct err *err)
-{
-	char self[32];
-
-	if (fchmod(fd, 0666 & ~mask) != 0 || fsync(fd) != 0)
-		return err_set(err, errno, "cannot finish the copy: %s", strerrordesc_np(errno));
-	if (d->temporary[0] == '\0') {
-		snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
-		snprintf(d->temporary, sizeof(d->temporary), ".vmimagectl-%ld", (long)getpid());
-		if (linkat(AT_FDCWD, self, d->dir, d->temporary, AT_SYMLINK_FOLLOW) != 0) {
-			d->temporary[0] = '\0';
-			return err_set(err, errno, "cannot name the copy: %s",
-				       strerrordesc_np(errno));
-		}
-	}
-	if (renameat(d->dir, d->temporary, d->dir, d->name) != 0)
-		return err_set(err, errno, "cannot name the copy '%s': %s", d->name,
-			       strerrordesc_np(errno));
-	d->temporary[0] = '\0';
-	if (fsync(d->dir) != 0)
-		return err_set(err, errno, "cannot make the copy durable: %s",
-			       strerrordesc_np(errno));
-	return 0;
-}
-
-/* DEST as a directory and a name in it; a directory gets the image's own name. */
-static int
-open_destination(const char *dest, const char *image, struct destination *d, struct err *err)
-{
-	CLEANUP_FREE char *parent = xstrdup(dest);
-	const char *where = dest;
-	struct stat st;
-	char *slash;
-
-	if (stat(dest, &st) == 0 && S_ISDIR(st.st_mode)) {
-		d->name = xstrdup(image);
-	} else {
-		slash = strrchr(parent, '/');
-		d->name = xstrdup(slash != NULL ? slash + 1 : dest);
-		if (slash == parent)
-			slash++;
-		if (slash != NULL)
-			*slash = '\0';
-		where = slash != NULL ? parent : ".";
-	}
-	if (d->name[0] == '\0')
-		return err_set(err, EINVAL, "'%s' is no directory", dest);
-	d->dir = open(where, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (d->dir < 0)
-		return err_set(err, errno == ENOENT ? EINVAL : errno,
-			       "cannot open directory '%s': %s", where, strerrordesc_np(errno));
-	return 0;
-}
-
 static int
 copy_out(struct ctl *ctl, int from, const struct offer *offer, const char *dest, struct err *err)
 {
-	struct destination d = { .dir = -1 };
-	CLEANUP_FD int to = -1;
+	struct newfile copy;
 	struct digest sum;
 	struct progress p;
 	int rc;
 
-	rc = open_destination(dest, offer->name, &d, err);
-	if (rc == 0)
-		rc = to = open_temporary(&d, err);
-	if (rc >= 0) {
+	rc = newfile_open(&copy, dest, offer->name, err);
+	if (rc == 0) {
 		progress_begin(&p, offer->name, ctl->out.verbosity < 0 || ctl->out.json);
-		rc = copy_bytes(from, to, offer, &p, &sum, err);
+		rc = copy_bytes(from, copy.fd, offer, &p, &sum, err);
 		progress_end(&p);
 	}
 	if (rc == 0 && !digest_equal(&sum, &offer->digest))
@@ -377,11 +294,8 @@ copy_out(struct ctl *ctl, int from, const struct offer *offer, const char *dest,
 				" its digest says",
 				offer->name);
 	if (rc == 0)
-		rc = publish(&d, to, ctl->umask, err);
-	if (d.temporary[0] != '\0')
-		unlinkat(d.dir, d.temporary, 0);
-	close_keep_errno(d.dir);
-	free(d.name);
+		rc = newfile_publish(&copy, ctl->umask, err);
+	newfile_release(&copy);
 	return rc;
 }
 

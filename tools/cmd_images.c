@@ -40,13 +40,14 @@ fields_json(struct jsonw *w, const struct image_meta *m)
 }
 
 static void
-image_json(struct jsonw *w, const struct image_row *row, const char *state, const char *error)
+image_json(struct jsonw *w, const struct image_row *row, const struct imageinfo *info)
 {
 	jsonw_open(w, NULL, '{');
 	fields_json(w, &row->meta);
-	jsonw_string(w, "state", state);
+	jsonw_string(w, "fsverity_sha512", info->root);
+	jsonw_string(w, "state", info->state);
 	jsonw_boolean(w, "selected", row->selected);
-	jsonw_string(w, "error", error);
+	jsonw_string(w, "error", info->error);
 	jsonw_string(w, "subscription", row->list_id);
 	if (row->has_pending) {
 		jsonw_open(w, "pending", '{');
@@ -59,14 +60,15 @@ image_json(struct jsonw *w, const struct image_row *row, const char *state, cons
 }
 
 static void
-image_text(struct output *o, const struct image_row *row, const char *state, const char *error)
+image_text(struct output *o, const struct image_row *row, const struct imageinfo *info)
 {
 	for (size_t i = 0; i < N_FIELDS; i++)
 		if (field_table[i].file != NULL)
 			output_pair(o, field_table[i].file, row->meta.value[i]);
-	output_pair(o, "state", state);
+	output_pair(o, "fsverity_sha512", info->root);
+	output_pair(o, "state", info->state);
 	output_pair(o, "selected", row->selected ? "yes" : "no");
-	output_pair(o, "error", error);
+	output_pair(o, "error", info->error);
 	output_pair(o, "subscription", row->list_id);
 	if (row->has_pending)
 		output_line(o, "pending: version %s, sha512 %s", row->pending.value[FIELD_VERSION],
@@ -83,16 +85,16 @@ list_one(void *arg, const struct image_row *row)
 {
 	const struct listing *l = arg;
 	struct output *o = &l->ctl->out;
-	CLEANUP_FREE char *error = NULL;
-	const char *state = imageinfo_state(l->ctl->catalogue, row, &error);
+	CLEANUP_IMAGEINFO struct imageinfo info;
 	char size[OUTPUT_SIZE_BYTES];
 
-	if (l->state != NULL && strcmp(l->state, state) != 0)
+	imageinfo_get(&info, l->ctl->catalogue, row);
+	if (l->state != NULL && strcmp(l->state, info.state) != 0)
 		return 0;
 	if (o->json)
-		image_json(output_json(o), row, state, error);
+		image_json(output_json(o), row, &info);
 	output_size(row->meta.size, size);
-	output_line(o, "%-36s  %-9s  %10s  %-12s  %s", row->meta.value[FIELD_ID], state, size,
+	output_line(o, "%-36s  %-9s  %10s  %-12s  %s", row->meta.value[FIELD_ID], info.state, size,
 		    row->meta.value[FIELD_VERSION], row->meta.value[FIELD_TITLE]);
 	output_drain(o);
 	return 0;
@@ -101,7 +103,8 @@ list_one(void *arg, const struct image_row *row)
 static int
 check_state(struct ctl *ctl, const char *state)
 {
-	static const char *const states[] = { "available", "selected", "verified", "failed" };
+	static const char *const states[] = { "available", "selected", "verified", "degraded",
+					      "failed" };
 
 	if (state == NULL)
 		return EXIT_DONE;
@@ -109,7 +112,8 @@ check_state(struct ctl *ctl, const char *state)
 		if (strcmp(states[i], state) == 0)
 			return EXIT_DONE;
 	return ctl_usage(ctl, "images",
-			 "--state is available, selected, verified or failed, not '%s'", state);
+			 "--state is available, selected, verified, degraded or failed, not '%s'",
+			 state);
 }
 
 int
@@ -144,14 +148,14 @@ cmd_images(struct ctl *ctl, const struct options *opt, char **args, size_t n)
 static void
 show_row(struct ctl *ctl, const struct image_row *row)
 {
-	CLEANUP_FREE char *error = NULL;
-	const char *state = imageinfo_state(ctl->catalogue, row, &error);
+	CLEANUP_IMAGEINFO struct imageinfo info;
 	struct jsonw *w = output_json(&ctl->out);
 
+	imageinfo_get(&info, ctl->catalogue, row);
 	if (w != NULL)
-		image_json(w, row, state, error);
+		image_json(w, row, &info);
 	else
-		image_text(&ctl->out, row, state, error);
+		image_text(&ctl->out, row, &info);
 }
 
 int

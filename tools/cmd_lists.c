@@ -410,12 +410,27 @@ result_text(struct update *u, const char *list_id, const struct update_result *r
 	}
 }
 
+/* The last refusal that the subscription shows.  Caller frees. */
+static char *
+shown_error(struct update *u, int64_t id)
+{
+	struct subscription_row row = { 0 };
+	char *text = NULL;
+
+	if (catalogue_subscription_by_id(u->ctl->catalogue, id, &row, NULL) == 0)
+		text = xstrdup(row.error);
+	subscription_row_release(&row);
+	return text;
+}
+
 static void
 update_one(struct update *u, int64_t id, const char *list_id)
 {
+	CLEANUP_FREE char *before = u->opt->news ? shown_error(u, id) : NULL;
 	struct update_result result = { 0 };
 	struct err err = { 0 };
 	struct jsonw *w = output_json(&u->ctl->out);
+	bool known = false;
 	int rc = 0;
 
 	if (w != NULL) {
@@ -435,14 +450,16 @@ update_one(struct update *u, int64_t id, const char *list_id)
 		rc = refresh_subscription(&u->refresh, id, &result, &err);
 	if (rc != 0) {
 		u->status = ctl_last_failure(u->status, output_status(&err));
-		log_refusal(u, list_id, &err);
+		known = before != NULL && strcmp(before, err.text) == 0;
+		if (!known)
+			log_refusal(u, list_id, &err);
 	}
 	if (w != NULL) {
 		if (u->opt->dry_run)
 			jsonw_close(w, ']');
 		result_json(w, &result, rc, &err);
 		jsonw_close(w, '}');
-	} else {
+	} else if (!known) {
 		result_text(u, list_id, &result, rc, &err);
 	}
 	u->ctl->poke = u->ctl->poke || (!u->opt->dry_run && !result.same);
@@ -509,6 +526,7 @@ cmd_update(struct ctl *ctl, const struct options *opt, char **args, size_t n)
 	u.refresh.any_version = opt->dry_run && opt->reset_version;
 	u.refresh.say = say;
 	u.refresh.arg = &u;
+	u.refresh.news = opt->news;
 	u.refresh.deadline = io_monotonic_ms() + LIMIT_REFRESH_SECONDS * 1000LL;
 
 	w = output_json(&ctl->out);

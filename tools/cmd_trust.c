@@ -2,7 +2,8 @@
  * cmd_trust.c - endorsers: who is trusted to sign which list.
  *
  * An endorser is a name of this site for one or more credentials (subject and issuer of a
- * certificate).  A registered endorser may sign the lists that it is linked to and no other.
+ * certificate).  A registered endorser may sign the lists that it is linked to and no other; one
+ * that is registered for block digests only signs no list at all.
  */
 #include "config.h"
 #include "ctl.h"
@@ -49,6 +50,7 @@ endorser_json(struct jsonw *w, const struct links *l, const struct endorser_row 
 	jsonw_string(w, "name", row->name);
 	jsonw_boolean(w, "allow_sha1", row->allow_sha1);
 	jsonw_boolean(w, "any_purpose", row->any_purpose);
+	jsonw_boolean(w, "blocks_only", row->blocks_only);
 	jsonw_open(w, "credentials", '[');
 	for (size_t i = 0; i < row->n_credentials; i++) {
 		jsonw_open(w, NULL, '{');
@@ -75,6 +77,7 @@ endorser_text(struct output *o, const struct links *l, const struct endorser_row
 	}
 	output_pair(o, "allow_sha1", row->allow_sha1 ? "yes" : "no");
 	output_pair(o, "any_purpose", row->any_purpose ? "yes" : "no");
+	output_pair(o, "blocks_only", row->blocks_only ? "yes" : "no");
 	for (size_t i = 0; i < l->n; i++)
 		if (catalogue_is_linked(l->ctl->catalogue, row->id, l->subs[i].id))
 			output_pair(o, "subscription", l->subs[i].list_id);
@@ -161,7 +164,7 @@ struct change {
 	const char *name;
 	char *subject, *issuer;		/* NULL: not given */
 	const char *list;
-	bool allow_sha1, any_purpose;
+	bool allow_sha1, any_purpose, blocks_only;
 };
 
 /* The lists that were waiting for this endorser come back at once, from their stored messages. */
@@ -192,8 +195,9 @@ add(struct ctl *ctl, void *arg, struct err *err)
 {
 	const struct change *ch = arg;
 
-	return catalogue_endorser_add(ctl->catalogue, ch->name, ch->subject, ch->issuer,
-				      ch->allow_sha1, ch->any_purpose, err);
+	return (ch->blocks_only ? catalogue_endorser_add_blocks_only : catalogue_endorser_add)(
+		ctl->catalogue, ch->name, ch->subject, ch->issuer, ch->allow_sha1, ch->any_purpose,
+		err);
 }
 
 static int
@@ -202,8 +206,6 @@ take_credential(struct ctl *ctl, const struct options *opt, struct change *ch)
 	static const char verb[] = "endorser add";
 	struct err err = { 0 };
 
-	if (opt->blocks_only)
-		return ctl_usage(ctl, verb, "--blocks-only is not in this version");
 	if (!safename_is_safe(ch->name))
 		return ctl_usage(ctl, verb, "'%s' is no name: letters, digits and ._+- only, not"
 				 " beginning with . or -", ch->name);
@@ -227,6 +229,7 @@ cmd_endorser_add(struct ctl *ctl, const struct options *opt, char **args, size_t
 {
 	struct change ch = {
 		.name = args[0], .allow_sha1 = opt->allow_sha1, .any_purpose = opt->any_purpose,
+		.blocks_only = opt->blocks_only,
 	};
 	struct err err = { 0 };
 	int rc, status;

@@ -1,10 +1,17 @@
 /*
  * cmd_verify.c - whether the store and the catalogue are what was signed.
  *
- * Every object is read from the first byte to the last and hashed.  With --deep each
- * subscription's stored message is verified again and its rows are compared with it.  What is
- * wrong is named, one line each; --fix quarantines bad files, fetches wanted ones anew and makes
- * the rows from the messages again; --dry-run changes nothing at all.
+ * Every object is read from the first byte to the last and hashed, with all cores; what is bad is
+ * named by its granules where the kept tree knows them.  With --deep each subscription's stored
+ * message is verified again and its rows are compared with it.  What is wrong is named, one line
+ * each.  --fix mends:
+ *
+ *   some granules bad      fetched anew, one by one
+ *   tree missing or wrong  made anew, because the bytes are right
+ *   else                   quarantine; fetched anew if wanted.  Also if single granules cannot be
+ *                          had because the servers give no ranges
+ *
+ * and makes the rows from the messages again; --dry-run changes nothing at all.
  */
 #include "config.h"
 #include "ctl.h"
@@ -16,19 +23,19 @@
 
 #include "core/cleanup.h"
 #include "core/control.h"
-#include "core/io.h"
 #include "core/recheck.h"
 #include "core/stamp.h"
+#include "inspect.h"
+#include "mend.h"
 #include "obtain.h"
-#include "progress.h"
-
-enum { BLOCK_BYTES = 1 << 20 };
 
 struct check {
 	struct ctl *ctl;
 	const struct options *opt;
-	struct object { struct digest digest; int64_t size; char *name; bool wanted; } *objects;
+	struct inspect *objects;
 	size_t n_objects;
+	size_t *to_heal;		/* numbers of objects: no daemon does it */
+	size_t n_to_heal;
 	struct obtain_list again;	/* bad and wanted: to be fetched */
 	int n_wrong;
 };
@@ -36,16 +43,10 @@ struct check {
 /* ---- what is to be checked ------------------------------------------------------------------- */
 
 static void
-add_object(struct check *c, const struct digest *d, int64_t size, const char *name, bool wanted)
+add_object(struct check *c, const struct object_row *row, const char *name)
 {
-	struct object *o;
-
 	c->objects = xrealloc(c->objects, (c->n_objects + 1) * sizeof(*c->objects));
-	o = &c->objects[c->n_objects++];
-	o->digest = *d;
-	o->size = size;
-	o->name = xstrdup(name);
-	o->wanted = wanted;
+	inspect_init(&c->objects[c->n_objects++], row, name);
 }
 
 static int
@@ -56,7 +57,7 @@ add_verified(void *arg, const struct object_row *row)
 
 	digest_hex(&row->digest, hex);
 	if (row->state == OBJECT_VERIFIED)
-		add_object(c, &row->digest, row->size, hex, row->wanted);
+		add_object(c, row, hex);
 	return 0;
 }
 
@@ -71,7 +72,7 @@ add_image(struct check *c, const char *what, struct err *err)
 	if (rc == 0)
 		rc = catalogue_object_get(c->ctl->catalogue, &row.meta.sha512, &object, err);
 	if (rc == 0 && object.state == OBJECT_VERIFIED)
-		add_object(c, &object.digest, object.size, row.meta.value[FIELD_ID], object.wanted);
+		add_object(c, &object, row.meta.value[FIELD_ID]);
 	else if (rc == 0)
 		output_note(&c->ctl->out, "image '%s' is not in the cache",
 			    row.meta.value[FIELD_ID]);
@@ -92,55 +93,11 @@ choose(struct check *c, char **args, size_t n, struct err *err)
 	return rc;
 }
 
-/* ---- one object ------------------------------------------------------------------------------ */
-
-static int
-hash_file(const struct check *c, int fd, const struct object *o, struct digest *sum,
-	  struct err *err)
-{
-	struct digest_state *hash = digest_state_new();
-	CLEANUP_FREE char *block = xmalloc(BLOCK_BYTES);
-	struct progress p;
-	int64_t at = 0;
-	ssize_t n;
-	int rc = 0;
-
-	progress_begin(&p, o->name, c->ctl->out.verbosity < 0 || c->ctl->out.json ||
-		       isatty(STDERR_FILENO) != 1);
-	while ((n = io_pread_full(fd, block, BLOCK_BYTES, (off_t)at)) > 0) {
-		digest_state_add(hash, block, (size_t)n);
-		at += n;
-		progress_update(&p, at, o->size);
-	}
-	progress_end(&p);
-	if (n < 0)
-		rc = err_set(err, (int)-n, "cannot be read: %s", strerrordesc_np((int)-n));
-	digest_state_end(hash, sum);
-	digest_state_free(hash);
-	return rc;
-}
-
-static int
-check_object(const struct check *c, const struct object *o, struct err *err)
-{
-	CLEANUP_FD int fd = -1;
-	struct digest sum;
-	int rc;
-
-	fd = store_object_open(c->ctl->store, &o->digest, o->size, err);
-	if (fd == -ENOENT)
-		return err_refuse(err, CODE_CORRUPT, "its file is gone");
-	if (fd < 0)
-		return fd;
-	rc = hash_file(c, fd, o, &sum, err);
-	if (rc == 0 && !digest_equal(&sum, &o->digest))
-		rc = err_refuse(err, CODE_CORRUPT, "its bytes are not those of its SHA-512");
-	return rc;
-}
+/* ---- mending --------------------------------------------------------------------------------- */
 
 /* The row first: nobody is to be told that these bytes are good while they are moved away. */
 static int
-forget_object(struct check *c, const struct object *o, const char *why, struct err *err)
+forget_object(struct check *c, const struct inspect *o, const char *why, struct err *err)
 {
 	struct ctl *ctl = c->ctl;
 	int rc;
@@ -160,8 +117,9 @@ forget_object(struct check *c, const struct object *o, const char *why, struct e
 	return rc == -ENOENT ? 0 : rc;
 }
 
+/* Away with it, and anew. */
 static int
-fix_object(struct check *c, const struct object *o, const char *why, struct err *err)
+replace_object(struct check *c, const struct inspect *o, const char *why, struct err *err)
 {
 	char request[16 + DIGEST_HEX] = "damaged ";
 	int rc;
@@ -175,10 +133,104 @@ fix_object(struct check *c, const struct object *o, const char *why, struct err 
 	return rc;
 }
 
-/* ---- reporting ------------------------------------------------------------------------------- */
+/* Granules are healed when all objects were looked at, because an engine takes the catalogue. */
+static int
+heal_alone(struct check *c, const struct inspect *o, struct err *err)
+{
+	if (o->verdict == INSPECT_TREE)
+		return mend_tree(c->ctl, o, err);
+	c->to_heal = xrealloc(c->to_heal, (c->n_to_heal + 1) * sizeof(*c->to_heal));
+	c->to_heal[c->n_to_heal++] = (size_t)(o - c->objects);
+	return 0;
+}
+
+static int
+heal_object(struct check *c, const struct inspect *o, const char *why, struct err *err)
+{
+	int rc = mend_ask(c->ctl, o, err);
+
+	if (rc == -ENOTCONN)
+		return heal_alone(c, o, err);
+	if (rc == 0)
+		output_note(&c->ctl->out, "healed: %s", o->name);
+	else if (err->code == CODE_RANGE)
+		rc = replace_object(c, o, why, err);
+	return rc;
+}
+
+static int
+fix_object(struct check *c, const struct inspect *o, const char *why, struct err *err)
+{
+	switch (o->verdict) {
+	case INSPECT_GOOD:
+		return 0;
+	case INSPECT_TREE:
+	case INSPECT_BLOCKS:
+		return heal_object(c, o, why, err);
+	case INSPECT_SIGNED:
+		return err_set(err, EBADMSG, "what was signed does not agree with itself; ask its"
+			       " endorser");
+	case INSPECT_GONE:
+	case INSPECT_UNREADABLE:
+	case INSPECT_BYTES:
+		break;
+	}
+	return replace_object(c, o, why, err);
+}
 
 static void
-finding(struct check *c, const char *kind, const char *name, int rc, const struct err *why)
+cannot_mend(struct check *c, const struct inspect *o, const struct err *err)
+{
+	output_warn(&c->ctl->out, "%s: cannot be mended: %s", o->name, err->text);
+}
+
+/* The catalogue, which the engine took, is opened anew for what else is to be done. */
+static int
+reopen(struct check *c, struct err *err)
+{
+	if (c->ctl->catalogue != NULL)
+		return 0;
+	starter_free(c->ctl->starter);
+	c->ctl->starter = NULL;
+	return ctl_open(c->ctl, CTL_STARTER, err);
+}
+
+static void
+tell_healed(struct check *c, const struct mend_item *item)
+{
+	struct err err = item->err;
+
+	if (err.rc == 0)
+		output_note(&c->ctl->out, "healed: %s", item->image->name);
+	else if (err.code != CODE_RANGE ||
+		 replace_object(c, item->image, item->err.text, &err) != 0)
+		cannot_mend(c, item->image, &err);
+}
+
+static int
+heal_blocks(struct check *c, struct err *err)
+{
+	CLEANUP_FREE struct mend_item *items = xcalloc(c->n_to_heal + 1, sizeof(*items));
+	int rc;
+
+	if (c->n_to_heal == 0)
+		return 0;
+	for (size_t i = 0; i < c->n_to_heal; i++)
+		items[i].image = &c->objects[c->to_heal[i]];
+	rc = mend_blocks(c->ctl, items, c->n_to_heal, err);
+	if (rc == 0)
+		rc = reopen(c, err);
+	for (size_t i = 0; rc == 0 && i < c->n_to_heal; i++)
+		tell_healed(c, &items[i]);
+	return rc;
+}
+
+/* ---- reporting ------------------------------------------------------------------------------- */
+
+/* object: NULL for a subscription. */
+static void
+finding(struct check *c, const char *kind, const char *name, const struct inspect *object, int rc,
+	const struct err *why)
 {
 	struct jsonw *w = output_json(&c->ctl->out);
 
@@ -190,6 +242,8 @@ finding(struct check *c, const char *kind, const char *name, int rc, const struc
 		jsonw_string(w, "result", rc == 0 ? "ok" : "wrong");
 		jsonw_integer(w, "code", rc == 0 ? 0 : (int64_t)why->code);
 		jsonw_string(w, "error", rc == 0 ? "" : why->text);
+		if (object != NULL)
+			jsonw_integer(w, "bad_granules", object->n_granules);
 		jsonw_close(w, '}');
 	} else if (rc != 0) {
 		output_line(&c->ctl->out, "WRONG %s %s: %s", kind, name, why->text);
@@ -203,18 +257,19 @@ static void
 check_objects(struct check *c)
 {
 	struct jsonw *w = output_json(&c->ctl->out);
+	bool silent = c->ctl->out.verbosity < 0 || c->ctl->out.json || isatty(STDERR_FILENO) != 1;
 
 	if (w != NULL)
 		jsonw_open(w, "images", '[');
 	for (size_t i = 0; i < c->n_objects; i++) {
-		const struct object *o = &c->objects[i];
+		struct inspect *o = &c->objects[i];
 		struct err why = { 0 }, err = { 0 };
-		int rc = check_object(c, o, &why);
+		int rc = inspect_object(o, c->ctl->store, silent, &why);
 
-		finding(c, "image", o->name, rc, &why);
+		finding(c, "image", o->name, o, rc, &why);
 		if (rc != 0 && c->opt->fix && !c->opt->dry_run &&
 		    fix_object(c, o, why.text, &err) != 0)
-			output_warn(&c->ctl->out, "%s: cannot be mended: %s", o->name, err.text);
+			cannot_mend(c, o, &err);
 	}
 	if (w != NULL)
 		jsonw_close(w, ']');
@@ -233,7 +288,7 @@ check_subscription(void *arg, const struct subscription_row *row)
 		return 0;
 	ctl_refresh(c->ctl, c->opt->dry_run, &r);
 	rc = recheck_audit(&r, row, c->opt->fix && !c->opt->dry_run, &why);
-	finding(c, "subscription", row->list_id, rc, &why);
+	finding(c, "subscription", row->list_id, NULL, rc, &why);
 	return 0;
 }
 
@@ -317,13 +372,16 @@ cmd_verify(struct ctl *ctl, const struct options *opt, char **args, size_t n)
 		if (opt->deep)
 			rc = check_subscriptions(&c, &err);
 	}
+	if (rc == 0)
+		rc = heal_blocks(&c, &err);
 	if (rc == 0 && c.again.n > 0)
 		fetch_again(&c);
 	if (c.n_wrong > 0 && opt->fix && !opt->dry_run)
 		ctl->poke = true;
 	for (size_t i = 0; i < c.n_objects; i++)
-		free(c.objects[i].name);
+		inspect_release(&c.objects[i]);
 	free(c.objects);
+	free(c.to_heal);
 	obtain_release(&c.again);
 	if (rc != 0)
 		return ctl_fail(ctl, &err);

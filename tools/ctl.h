@@ -37,7 +37,9 @@ struct options {
 	const char *endorser, *select, *credentials;
 	const char *state, *list, *purge;
 	bool allow_sha1, any_purpose, blocks_only, auto_endorse, dry_run, reset_version;
-	bool all, deep, fix, recheck, follow, force;
+	const char *output;
+	const char *sign, *cert, *chain, *base_url, *out;
+	bool all, deep, fix, recheck, follow, force, no_sidecar, news;
 };
 
 typedef int (*verb_fn)(struct ctl *ctl, const struct options *opt, char **args, size_t n);
@@ -112,6 +114,10 @@ int cmd_verify(struct ctl *ctl, const struct options *opt, char **args, size_t n
 int cmd_evict(struct ctl *ctl, const struct options *opt, char **args, size_t n);
 int cmd_expired(struct ctl *ctl, const struct options *opt, char **args, size_t n);
 int cmd_expire(struct ctl *ctl, const struct options *opt, char **args, size_t n);
+
+/* cmd_attest.c, cmd_digest.c */
+int cmd_attest(struct ctl *ctl, const struct options *opt, char **args, size_t n);
+int cmd_digest(struct ctl *ctl, const struct options *opt, char **args, size_t n);
 
 /* cmd_run.c, cmd_config.c */
 int cmd_status(struct ctl *ctl, const struct options *opt, char **args, size_t n);

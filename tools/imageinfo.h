@@ -5,13 +5,26 @@
 #define VMI_IMAGEINFO_H
 
 #include "core/catalogue.h"
-#include "core/err.h"
+#include "core/digest.h"
 
-/*
- * available, selected, verified or failed, as far as rows can tell: whether a daemon fetches it at
- * this moment, or is healing it, stands in the mount.  error gets the last failure ("" if none);
- * caller frees.
- */
-const char *imageinfo_state(struct catalogue *c, const struct image_row *row, char **error);
+struct imageinfo {
+	/*
+	 * available, selected, verified, degraded or failed, as far as rows can tell: whether a daemon
+	 * fetches it at this moment, or is healing it, stands in the mount.
+	 */
+	const char *state;
+	char *error;			/* as its file says, "" if none */
+	char root[DIGEST_HEX + 1];	/* the fs-verity digest that is signed for it, "" if none */
+};
+
+void imageinfo_get(struct imageinfo *info, struct catalogue *c, const struct image_row *row);
+void imageinfo_release(struct imageinfo *info);
+
+static inline void
+cleanup_imageinfo_p(struct imageinfo *info)
+{
+	imageinfo_release(info);
+}
+#define CLEANUP_IMAGEINFO __attribute__((cleanup(cleanup_imageinfo_p)))
 
 #endif

@@ -161,11 +161,12 @@ ask_daemon(void *arg)
 /* ---- an engine of our own -------------------------------------------------------------------- */
 
 static void
-take_answer(void *arg, const struct digest *d, int rc, int fd, const struct err *why)
+take_answer(void *arg, const struct digest *d, int rc, struct blockfile *f, const struct err *why)
 {
 	struct work *w = arg;
 
-	(void)fd;
+	/* Without a daemon an answer comes when the whole is the object, in block mode too. */
+	(void)f;
 	pthread_mutex_lock(&w->lock);
 	for (size_t i = 0; i < w->list->n; i++)
 		if (digest_equal(&w->list->items[i].digest, d))

@@ -105,8 +105,9 @@ progress_update(struct progress *p, int64_t bytes, int64_t total)
 	percent = (int)(bytes / (total / 100 > 0 ? total / 100 : 1));
 	if (total < 100)
 		percent = (int)(bytes * 100 / total);
-	if (percent > 100)
-		percent = 100;
+	/* Rounding must not say that it is over. */
+	if (percent > 99)
+		percent = bytes < total ? 99 : 100;
 	if (!p->terminal) {
 		tell_step(p, bytes, total, percent);
 	} else if (!p->drawn || now - p->last_ms >= REDRAW_MS || bytes == total) {

@@ -50,7 +50,8 @@ static const struct option_spec endorser_add_options[] = {
 	{ "--from-cert", "FILE", AT(from_cert), "take both from a PEM certificate" },
 	{ "--allow-sha1", NULL, AT(allow_sha1), "accept this endorser's SHA-1 signatures" },
 	{ "--any-purpose", NULL, AT(any_purpose), "accept a certificate that is not for e-mail" },
-	{ "--blocks-only", NULL, AT(blocks_only), "not in this version" },
+	{ "--blocks-only", NULL, AT(blocks_only),
+	  "it may attest block digests of images, and nothing else" },
 	{ 0 }
 };
 
@@ -74,11 +75,12 @@ static const struct option_spec subscribe_options[] = {
 static const struct option_spec update_options[] = {
 	{ "--dry-run", NULL, AT(dry_run), "print what would change" },
 	{ "--reset-version", NULL, AT(reset_version), "accept any version from the lists named" },
+	{ "--news", NULL, AT(news), "do not repeat a refusal that the subscription shows already" },
 	{ 0 }
 };
 
 static const struct option_spec images_options[] = {
-	{ "--state", "STATE", AT(state), "available, selected, verified or failed" },
+	{ "--state", "STATE", AT(state), "available, selected, verified, degraded or failed" },
 	{ "--list", "LIST", AT(list), "only the images of this list" },
 	{ 0 }
 };
@@ -112,6 +114,21 @@ static const struct option_spec events_options[] = {
 	{ 0 }
 };
 
+static const struct option_spec attest_options[] = {
+	{ "--sign", "KEY", AT(sign), "sign images that are verified here with this private key" },
+	{ "--cert", "CERT", AT(cert), "its certificate" },
+	{ "--chain", "FILE", AT(chain), "further certificates that go into the message" },
+	{ "--base-url", "URL", AT(base_url), "where the sidecars will be found" },
+	{ "--out", "DIR", AT(out), "write message and sidecars there, not here" },
+	{ 0 }
+};
+
+static const struct option_spec digest_options[] = {
+	{ "-o", "SIDECAR", AT(output), "write the Merkle tree there instead of FILE.fsv" },
+	{ "--no-sidecar", NULL, AT(no_sidecar), "do not write the tree" },
+	{ 0 }
+};
+
 static const struct option_spec init_cache_options[] = {
 	{ "--force", NULL, AT(force), "also over the marker of another catalogue" },
 	{ 0 }
@@ -127,6 +144,7 @@ struct verb {
 	size_t min_args, max_args;
 	verb_fn run;
 	const char *example;
+	bool alone;		/* needs no configuration: ctl->conf is NULL */
 };
 
 static const struct verb verbs[] = {
@@ -154,7 +172,7 @@ static const struct verb verbs[] = {
 	  cmd_unsubscribe, "unsubscribe 8a3e" },
 	{ "subscriptions", "[LIST]", "subscribed lists, or one of them in full", no_options, 0, 1,
 	  cmd_subscriptions, "subscriptions" },
-	{ "update", "[LIST...] [--dry-run] [--reset-version]", "fetch lists and apply what is new",
+	{ "update", "[LIST...] [--dry-run] [--reset-version] [--news]", "fetch lists and apply what is new",
 	  update_options, 0, ANY, cmd_update, "update --dry-run" },
 	{ "images", "[--state STATE] [--list LIST]", "endorsed images", images_options, 0, 0,
 	  cmd_images, "images --state verified" },
@@ -178,6 +196,13 @@ static const struct verb verbs[] = {
 	  cmd_expired, "expired --purge 30d" },
 	{ "expire", "[--recheck]", "apply expiry dates and revocations now, without network",
 	  expire_options, 0, 0, cmd_expire, "expire" },
+	{ "attest",
+	  "FILE | --sign KEY --cert CERT [--chain FILE] [--base-url URL] [--out DIR] IMAGE...",
+	  "take in signed block digests, or sign those of verified images", attest_options, 1, ANY,
+	  cmd_attest, "attest --sign site.key --cert site.pem 'Debian 12'" },
+	{ "digest", "FILE [-o SIDECAR | --no-sidecar]",
+	  "the digests of an image for its list, and its tree for lazy reads", digest_options, 1, 1,
+	  cmd_digest, "digest debian.qcow2", true },
 	{ "status", "", "counters, last update, use of the cache", no_options, 0, 0, cmd_status,
 	  "status" },
 	{ "events", "[--follow]", "what happened to images, oldest first", events_options, 0, 0,
@@ -195,7 +220,7 @@ static const struct verb verbs[] = {
 enum { N_VERBS = sizeof(verbs) / sizeof(verbs[0]) };
 
 static const char *const later_verbs[] = {
-	"pin", "unpin", "replay", "check", "export", "digest", "attest", "import-vmcatcher", "list",
+	"pin", "unpin", "replay", "check", "export", "import-vmcatcher", "list",
 	"sign",
 };
 
@@ -533,7 +558,7 @@ run(struct ctl *ctl, const struct command *cmd)
 		help_verbs(&ctl->out, cmd->n_args > 0 ? cmd->args[0] : NULL);
 		return EXIT_DONE;
 	}
-	status = load_configuration(ctl);
+	status = cmd->verb->alone ? EXIT_DONE : load_configuration(ctl);
 	if (status != EXIT_DONE)
 		return status;
 	status = cmd->verb->run(ctl, &cmd->options, cmd->args, cmd->n_args);

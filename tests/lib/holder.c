@@ -6,6 +6,7 @@
  * Then each line on standard input is answered by one line on standard output:
  *
  *     read OFFSET     a pread() of one page from the descriptor: "ok" or the name of the error
+ *     page OFFSET ORIGINAL    one page, not from the page cache: "same", "differs" or the error
  *     touch OFFSET    one byte through the mapping: "ok" or "SIGBUS"
  *     pages           how many pages of the file are in memory
  *     same ORIGINAL   the whole file, read from the descriptor: "same", "differs" or the error
@@ -57,6 +58,28 @@ try_read(const struct held *h, off_t off)
 	char page[PAGE];
 
 	return word_of(pread(h->fd, page, sizeof(page), off) >= 0);
+}
+
+/* The kernel forgets what nobody has touched through the mapping, so that the file is asked. */
+static const char *
+try_page(const struct held *h, const char *arg)
+{
+	char ours[PAGE], theirs[PAGE], *original;
+	off_t off = (off_t)strtoll(arg, &original, 10);
+	int fd = open(*original != '\0' ? original + 1 : "", O_RDONLY | O_CLOEXEC);
+	const char *word = "differs";
+	ssize_t n;
+
+	if (fd < 0)
+		return "no original";
+	posix_fadvise(h->fd, 0, 0, POSIX_FADV_DONTNEED);
+	n = pread(h->fd, ours, PAGE, off);
+	if (n < 0)
+		word = strerrorname_np(errno);
+	else if (pread(fd, theirs, PAGE, off) == n && memcmp(ours, theirs, (size_t)n) == 0)
+		word = "same";
+	close(fd);
+	return word;
 }
 
 static const char *
@@ -128,6 +151,8 @@ serve(const struct held *h, const char *line)
 	arg = arg != NULL ? arg + 1 : "";
 	if (strncmp(line, "read ", 5) == 0)
 		puts(try_read(h, (off_t)strtoll(arg, NULL, 10)));
+	else if (strncmp(line, "page ", 5) == 0)
+		puts(try_page(h, arg));
 	else if (strncmp(line, "touch ", 6) == 0)
 		puts(try_touch(h, (size_t)strtoull(arg, NULL, 10)));
 	else if (strcmp(line, "pages") == 0)

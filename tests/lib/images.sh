@@ -8,17 +8,21 @@
 #                              image NAME, served in the MODE (hostile --help)
 #   image_add_at NAME URI [SIZE]   the same with an address of its own
 #   image_add_as NAME OTHER MODE   the same with the bytes of OTHER
+#                              image_keys[NAME] are more keys of its entry, KEY=VALUE words (pki_image);
+#                              image_sha512[NAME] is another SHA-512 than its bytes', image_version[NAME]
+#                              another version than 1.0
 #   images_subscribe           signs the list of all images, subscribes to it, selects them
 #   images_update              signs it anew as the next version; takes it
 #
 #   image NAME                 prints the path of the image in the mount
 #   said_of NAME FILE          prints a file of images/NAME: state, error, progress
+#   image_hex NAME             prints its SHA-512
 #   object_of NAME             prints the path of its object in the store
 #   server_down                stops the server
 #   server_get TARGET          a request of our own: /stats, /release
 #   server_port NAME [N]       the port of a name that the server prints: refused, silent, full
 #   requests NAME              how many requests for the image came; sent NAME: how many of its bytes left
-#   asked NAME                 of each request for it "range=FIRST if-range=ETAG", one a line
+#   asked NAME                 of each request for it "range=FIRST[-LAST] if-range=ETAG", one a line
 #   oracle ARG...              tests/lib/oracle; sets oracle_word: "right", or the last word that it
 #                              said: an errno or what was wrong, or the signal that ended it
 #   reads NAME [ARG...]        whether the oracle finds the image right, in all ways or as ARGs say
@@ -47,6 +51,7 @@ images_up() {
 	WWW=$SITE/www
 	mkdir "$WWW"
 	image_names=() image_uris=() images_version=0
+	declare -gA image_keys=() image_sha512=() image_version=() image_hexes=()
 	images_server_up
 	pki_init "$SITE/pki" && pki_ca root && pki_user alice root && pki_trust "$CERTS" root ||
 	    bail 'no PKI'
@@ -67,14 +72,30 @@ image_add_as() {
 	cp "$WWW/$2" "$WWW/$1"
 }
 
+# Kept as long as the file is the same one.
+image_hex_learn() {
+	local file=$WWW/$1 key
+
+	key=$1.$(stat -c %i.%s.%z "$file")
+	[ -n "${image_hexes[$key]:-}" ] || image_hexes[$key]=$(sha512sum <"$file" | cut -d' ' -f1)
+	image_hex_known=${image_hexes[$key]}
+}
+
+image_hex() {
+	image_hex_learn "$1"
+	printf '%s\n' "$image_hex_known"
+}
+
 images_sign() {
-	local i file entries=()
+	local i name entries=()
 
 	images_version=$((images_version + 1))
 	for i in "${!image_names[@]}"; do
-		file=$WWW/${image_names[i]}
-		entries+=("$(pki_image "${image_names[i]}" "The ${image_names[i]} image" 1.0 \
-		    "${image_uris[i]}" "$(stat -c %s "$file")" "$(sha512sum <"$file" | cut -d' ' -f1)")")
+		name=${image_names[i]}
+		image_hex_learn "$name"
+		# shellcheck disable=SC2086 # words
+		entries+=("$(pki_image "$name" "The $name image" "${image_version[$name]:-1.0}" "${image_uris[i]}" \
+		    "$(stat -c %s "$WWW/$name")" "${image_sha512[$name]:-$image_hex_known}" ${image_keys[$name]:-})")
 	done
 	pki_list "$SITE/list.json" a-list "$images_version" "$(pki_dn alice)" "$(pki_issuer alice)" \
 	    "${entries[@]}" && pki_sign alice "$SITE/list.json" "$WWW/list.new" &&
@@ -104,7 +125,7 @@ said_of() {
 object_of() {
 	local hex
 
-	hex=$(sha512sum <"$WWW/$1" | cut -d' ' -f1)
+	hex=$(image_hex "$1")
 	printf '%s\n' "$SITE/cache/objects/${hex:0:2}/$hex"
 }
 

@@ -92,7 +92,7 @@ main(int argc, char **argv)
 	for (size_t i = 0; i < BLOCK; i++)
 		block[i] = (unsigned char)(i * 2654435761u >> 13);
 	printf("sha512 alone    %7.0f MiB/s\n", hash_alone(n, &d));
-	if (intake_new(&in, b->store, &d, n * BLOCK, notify, &err) != 0 ||
+	if (intake_new(&in, b->store, &d, n * BLOCK, NULL, notify, &err) != 0 ||
 	    pipe2(fds, O_CLOEXEC) != 0) {
 		fprintf(stderr, "intake_rate: %s\n", err.text);
 		bed_free(b);

@@ -11,13 +11,20 @@
  *                         random    pieces of random sizes in random order
  *                         mmap      a shared mapping, page by page, in random order
  *                         direct    O_DIRECT, aligned pieces in random order
+ *                         spots     --reads pieces of random sizes at random places
+ *                         directspots   the same with O_DIRECT, pages
+ *     --from N, --length N   only this part of the file
+ *     --reads N         of spots in a round (64)
  *     --rounds N        that often (1); --seconds S: until S seconds have passed
  *     --seed N          of what is random; printed with every failure
- *     --errors NAMES    these (ESTALE,EKEYEXPIRED) may end a round; bytes that did come must be right
+ *     --errors NAMES    these (ESTALE,EKEYEXPIRED) may end a round, or the read of a spot; bytes that
+ *                       did come must be right
  *     --start FILE      make this file when the first read is about to be asked for
+ *     --count           print "rounds N reads N bytes N errors N" at the end
  *
  * Each round opens the file anew and asks the kernel to forget its pages, so that what is compared
- * comes from the file system.  The size and the answer at the end of the file are compared, too.
+ * comes from the file system.  The size and the answer at the end of the file are compared, too,
+ * unless only a part was asked for.
  *
  * Ends with 0 only if all bytes were equal.  An error of FILE is named on standard error as the last
  * word and is the exit status: EIO gives 5, ETIMEDOUT 110.  Other ends: 200 a byte differs, 201 usage,
@@ -51,8 +58,11 @@ struct oracle {
 	uint64_t seed, random;
 	const unsigned char *original;
 	size_t size;
+	size_t from, to;		/* the part that is read */
+	size_t n_spots;
 	int fd;
 	unsigned char *buffer;		/* aligned, size + PAGE bytes */
+	uint64_t n_rounds, n_reads, n_bytes, n_errors;
 };
 
 struct piece {
@@ -76,13 +86,15 @@ end(const struct oracle *o, int status, const char *fmt, ...)
 
 /* True: this error may end the round. */
 static bool
-failed(const struct oracle *o, int errnum, const char *what, size_t at)
+failed(struct oracle *o, int errnum, const char *what, size_t at)
 {
 	char name[64];
 
 	snprintf(name, sizeof(name), ",%s,", strerrorname_np(errnum));
-	if (strstr(o->allowed, name) != NULL)
+	if (strstr(o->allowed, name) != NULL) {
+		o->n_errors++;
 		return true;
+	}
 	end(o, errnum, "%s at byte %zu: %s", what, at, strerrorname_np(errnum));
 }
 
@@ -124,17 +136,17 @@ pieces_add(struct pieces *p, size_t at, size_t len)
 	p->list[p->n++] = (struct piece){ at, len };
 }
 
-/* The whole file in pieces of len bytes; 0: of random lengths. */
+/* The part in pieces of len bytes; 0: of random lengths. */
 static struct pieces
 cut(struct oracle *o, size_t len)
 {
 	struct pieces p = { NULL, 0 };
 	size_t now;
 
-	for (size_t at = 0; at < o->size; at += now) {
+	for (size_t at = o->from; at < o->to; at += now) {
 		now = len > 0 ? len : 1 + draw(o) % ODD_MAX;
-		if (now > o->size - at)
-			now = o->size - at;
+		if (now > o->to - at)
+			now = o->to - at;
 		pieces_add(&p, at, now);
 	}
 	return p;
@@ -175,6 +187,7 @@ read_piece(struct oracle *o, size_t at, size_t asked, size_t len)
 	while (have < len) {
 		ssize_t n = pread(o->fd, o->buffer + have, asked - have, (off_t)(at + have));
 
+		o->n_reads++;
 		if (n < 0)
 			return !failed(o, errno, "read", at + have);
 		if (n == 0)
@@ -182,6 +195,7 @@ read_piece(struct oracle *o, size_t at, size_t asked, size_t len)
 		if ((size_t)n > len - have)
 			end(o, END_SIZE, "the file goes on after byte %zu", o->size);
 		compare(o, o->buffer + have, at + have, (size_t)n);
+		o->n_bytes += (uint64_t)n;
 		have += (size_t)n;
 	}
 	return true;
@@ -209,7 +223,9 @@ mode_pread(struct oracle *o)
 static bool
 mode_whole(struct oracle *o)
 {
-	return read_piece(o, 0, o->size + PAGE, o->size);
+	size_t more = o->to == o->size ? PAGE : 0;
+
+	return read_piece(o, o->from, o->to - o->from + more, o->to - o->from);
 }
 
 static bool
@@ -238,6 +254,15 @@ mode_random(struct oracle *o)
 	return read_pieces(o, &p);
 }
 
+/* O_DIRECT wants whole pages, also where the file ends within one. */
+static bool
+read_direct(struct oracle *o, size_t at, size_t len)
+{
+	if (len > o->size - at)
+		len = o->size - at;
+	return read_piece(o, at, (len + PAGE - 1) / PAGE * PAGE, len);
+}
+
 static bool
 mode_direct(struct oracle *o)
 {
@@ -246,9 +271,38 @@ mode_direct(struct oracle *o)
 
 	shuffle(o, &p);
 	for (size_t i = 0; good && i < p.n; i++)
-		good = read_piece(o, p.list[i].at, DIRECT_PIECE, p.list[i].len);
+		good = read_direct(o, p.list[i].at, p.list[i].len);
 	free(p.list);
 	return good;
+}
+
+/* An error that is allowed ends one spot only. */
+static bool
+mode_spots(struct oracle *o)
+{
+	for (size_t i = 0; i < o->n_spots; i++) {
+		size_t at = o->from + draw(o) % (o->to - o->from), len = 1 + draw(o) % ODD_MAX;
+
+		if (len > o->to - at)
+			len = o->to - at;
+		read_piece(o, at, len, len);
+	}
+	return true;
+}
+
+static bool
+mode_directspots(struct oracle *o)
+{
+	size_t n_pages = (o->to - o->from + PAGE - 1) / PAGE;
+
+	for (size_t i = 0; i < o->n_spots; i++) {
+		size_t page = draw(o) % n_pages, n = 1 + draw(o) % (DIRECT_PIECE / PAGE);
+
+		if (n > n_pages - page)
+			n = n_pages - page;
+		read_direct(o, o->from + page * PAGE, n * PAGE);
+	}
+	return true;
 }
 
 static void
@@ -276,6 +330,7 @@ mode_mmap(struct oracle *o)
 		}
 	} else {
 		good = false;
+		o->n_errors++;
 		if (strstr(o->allowed, ",SIGBUS,") == NULL)
 			end(o, END_SIGBUS, "mapping at byte %zu: SIGBUS", at);
 	}
@@ -296,6 +351,8 @@ static const struct mode {
 	{ "random", mode_random, 0 },
 	{ "mmap", mode_mmap, 0 },
 	{ "direct", mode_direct, O_DIRECT },
+	{ "spots", mode_spots, 0 },
+	{ "directspots", mode_directspots, O_DIRECT },
 };
 
 enum { N_MODES = sizeof(modes) / sizeof(modes[0]) };
@@ -309,6 +366,8 @@ check_end(const struct oracle *o)
 	struct stat st;
 	ssize_t n;
 
+	if (o->from > 0 || o->to < o->size)
+		return;
 	if (fstat(o->fd, &st) != 0 || st.st_size != (off_t)o->size)
 		end(o, END_SIZE, "st_size is %lld, not %zu", (long long)st.st_size, o->size);
 	n = pread(o->fd, o->buffer, PAGE, (off_t)block);
@@ -341,6 +400,7 @@ run_mode(struct oracle *o, const struct mode *m)
 	}
 	posix_fadvise(o->fd, 0, 0, POSIX_FADV_DONTNEED);
 	tell_start(o);
+	o->n_rounds++;
 	if (m->read(o))
 		check_end(o);
 	close(o->fd);
@@ -370,6 +430,20 @@ run(struct oracle *o, const char *list, long rounds, long seconds)
 				run_mode(o, &modes[i]);
 }
 
+/* O_DIRECT wants it to begin and end with a page. */
+static void
+set_part(struct oracle *o)
+{
+	if (o->from >= o->size)
+		end(o, END_USAGE, "--from is behind the end");
+	o->to = o->to > 0 && o->to < o->size - o->from ? o->from + o->to : o->size;
+	o->from -= o->from % PAGE;
+	if (o->to % PAGE != 0 && o->size - o->to > PAGE - o->to % PAGE)
+		o->to += PAGE - o->to % PAGE;
+	else if (o->to % PAGE != 0)
+		o->to = o->size;
+}
+
 static void
 load_original(struct oracle *o, const char *path)
 {
@@ -380,6 +454,7 @@ load_original(struct oracle *o, const char *path)
 	if (fd < 0 || fstat(fd, &st) != 0 || st.st_size == 0)
 		end(o, END_ORIGINAL, "cannot read '%s'", path);
 	o->size = (size_t)st.st_size;
+	set_part(o);
 	o->original = mmap(NULL, o->size, PROT_READ, MAP_PRIVATE, fd, 0);
 	close(fd);
 	if (o->original == MAP_FAILED || posix_memalign((void **)&o->buffer, PAGE,
@@ -409,12 +484,15 @@ main(int argc, char **argv)
 		{ "mode", required_argument, NULL, 'm' },   { "rounds", required_argument, NULL, 'r' },
 		{ "seconds", required_argument, NULL, 's' },{ "seed", required_argument, NULL, 'd' },
 		{ "errors", required_argument, NULL, 'e' }, { "start", required_argument, NULL, 't' },
+		{ "from", required_argument, NULL, 'f' },   { "length", required_argument, NULL, 'l' },
+		{ "reads", required_argument, NULL, 'n' },  { "count", no_argument, NULL, 'c' },
 		{ NULL, 0, NULL, 0 },
 	};
-	struct oracle o = { .seed = 1, .allowed = "" };
+	struct oracle o = { .seed = 1, .allowed = "", .n_spots = 64 };
 	const char *list = "all";
 	long rounds = 1, seconds = 0;
 	char allowed[512];
+	bool count = false;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -424,6 +502,10 @@ main(int argc, char **argv)
 		case 's': seconds = strtol(optarg, NULL, 10); break;
 		case 'd': o.seed = strtoull(optarg, NULL, 10); break;
 		case 't': o.start = optarg; break;
+		case 'f': o.from = strtoull(optarg, NULL, 10); break;
+		case 'l': o.to = strtoull(optarg, NULL, 10); break;
+		case 'n': o.n_spots = strtoull(optarg, NULL, 10); break;
+		case 'c': count = true; break;
 		case 'e':
 			snprintf(allowed, sizeof(allowed), ",%s,", optarg);
 			o.allowed = allowed;
@@ -433,7 +515,8 @@ main(int argc, char **argv)
 	}
 	if (argc - optind != 2) {
 		fprintf(stderr, "usage: oracle [--mode LIST] [--rounds N|--seconds S] [--seed N]"
-			" [--errors NAMES] [--start FILE] FILE ORIGINAL\n");
+			" [--errors NAMES] [--start FILE] [--from N] [--length N] [--reads N]"
+			" [--count] FILE ORIGINAL\n");
 		return END_USAGE;
 	}
 	check_modes(list);
@@ -442,6 +525,9 @@ main(int argc, char **argv)
 	signal(SIGBUS, on_bus);
 	load_original(&o, argv[optind + 1]);
 	run(&o, list, rounds, seconds);
+	if (count)
+		printf("rounds %" PRIu64 " reads %" PRIu64 " bytes %" PRIu64 " errors %" PRIu64 "\n",
+		       o.n_rounds, o.n_reads, o.n_bytes, o.n_errors);
 	free(o.buffer);
 	return 0;
 }

@@ -13,9 +13,10 @@
  *   SHIM_ARMED    FILE        only while FILE exists
  *   SHIM_LOG      FILE        gets a line "pid call n errno" for each fault
  *
- * CALL: open read pread write pwrite fsync fdatasync rename fallocate ftruncate malloc.  open
- * stands for open(), openat() and openat2(); rename for renameat() and renameat2() too.  ERRNO: a
- * name of the table below, or a number.
+ * CALL: open read pread write pwrite fsync fdatasync rename rename2 fallocate ftruncate malloc
+ * backing, which is the ioctl() that registers a backing file for passthrough.
+ * open stands for open(), openat() and openat2(); rename for renameat() and renameat2() too;
+ * rename2 for renameat2() with flags.  ERRNO: a name of the table below, or a number.
  *
  * Calls are counted for each process, from 1, and only those that SHIM_PATH, SHIM_PROGRAM and
  * SHIM_ARMED let through; a forked child goes on counting where its parent was.  The paths looked
@@ -41,12 +42,13 @@
 
 enum call {
 	CALL_OPEN, CALL_READ, CALL_PREAD, CALL_WRITE, CALL_PWRITE, CALL_FSYNC, CALL_FDATASYNC,
-	CALL_RENAME, CALL_FALLOCATE, CALL_FTRUNCATE, CALL_MALLOC, N_CALLS,
+	CALL_RENAME, CALL_RENAME2, CALL_FALLOCATE, CALL_FTRUNCATE, CALL_MALLOC, CALL_BACKING,
+	N_CALLS,
 };
 
 static const char *const call_names[N_CALLS] = {
-	"open", "read", "pread", "write", "pwrite", "fsync", "fdatasync", "rename", "fallocate",
-	"ftruncate", "malloc",
+	"open", "read", "pread", "write", "pwrite", "fsync", "fdatasync", "rename", "rename2",
+	"fallocate", "ftruncate", "malloc", "backing",
 };
 
 static const struct {
@@ -285,6 +287,7 @@ typedef int renameat2_fn(int from_dir, const char *from, int to_dir, const char 
 			 unsigned int flags);
 typedef long syscall_fn(long number, ...);
 typedef void *malloc_fn(size_t size);
+typedef int ioctl_fn(int fd, unsigned long request, ...);
 
 /* Names that are the C library's own, and have no prototypes. */
 int __open_2(const char *path, int flags);
@@ -509,8 +512,10 @@ renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned i
 {
 	REAL(renameat2_fn *, "renameat2");
 
-	return strikes(CALL_RENAME, from_dir, from, NULL) ? -1 :
-	       real(from_dir, from, to_dir, to, flags);
+	if (strikes(CALL_RENAME, from_dir, from, NULL) ||
+	    (flags != 0 && strikes(CALL_RENAME2, from_dir, from, NULL)))
+		return -1;
+	return real(from_dir, from, to_dir, to, flags);
 }
 
 void *
@@ -527,4 +532,21 @@ malloc(size_t size)
 	if (strikes(CALL_MALLOC, -1, NULL, NULL))
 		return NULL;
 	return real != NULL ? real(size) : __libc_malloc(size);
+}
+
+/* FUSE_DEV_IOC_BACKING_OPEN; the argument is passed on as it came. */
+int
+ioctl(int fd, unsigned long request, ...)
+{
+	const unsigned long backing_open = 0x4010e501;
+	va_list ap;
+	void *arg;
+
+	REAL(ioctl_fn *, "ioctl");
+	va_start(ap, request);
+	arg = va_arg(ap, void *);
+	va_end(ap);
+	if (request == backing_open && strikes(CALL_BACKING, fd, NULL, NULL))
+		return -1;
+	return real(fd, request, arg);
 }

@@ -31,6 +31,8 @@
 #include "core/buf.h"
 #include "core/digest.h"
 #include "core/store.h"
+#include "core/verity.h"
+#include "core/vtree.h"
 
 #define BED_ID "0b3e4f8e-55f5-4bd5-a5a5-6d0d1f7f3f10"
 
@@ -200,17 +202,85 @@ bed_object_path(const struct bed *b, char out[512], const struct digest *d)
 	bed_path(b, out, "objects/%.2s/%s", hex, hex);
 }
 
-/* Brings text into the store as an object, by the way that every object takes. */
+/* The tree of bytes in memory, and in *id what it is of. */
+static inline struct vtree *
+bed_tree(const void *data, int64_t size, struct vtree_id *id)
+{
+	struct verity_builder *builder;
+	struct verity_shape shape;
+	struct vtree *tree;
+	const void *prefix;
+	size_t len;
+
+	assert_true(verity_shape_init(&shape, size));
+	assert_int_equal(verity_builder_new(&builder, size), 0);
+	for (int64_t g = 0; g < shape.n_granules; g++) {
+		struct digest d;
+
+		verity_granule(&shape, (const char *)data + g * VERITY_GRANULE,
+			       verity_granule_size(&shape, g), NULL, &d);
+		verity_builder_set(builder, g, &d);
+	}
+	verity_builder_end(builder, &id->verity);
+	id->size = size;
+	digest_of(data, (size_t)size, &id->image);
+	prefix = verity_builder_prefix(builder, &len);
+	assert_int_equal(vtree_new(&tree, id, prefix, len, NULL), 0);
+	verity_builder_free(builder);
+	return tree;
+}
+
+/* Brings bytes into the store as an object, by the way that every stream takes. */
+static inline void
+bed_add(struct bed *b, const void *data, int64_t size, struct vtree_id *id)
+{
+	struct vtree *tree = bed_tree(data, size, id);
+	int64_t have;
+	int fd;
+
+	assert_int_equal(store_partial_open(b->store, &id->image, size, &fd, &have, &b->err), 0);
+	assert_int_equal(pwrite(fd, data, (size_t)size, 0), size);
+	assert_int_equal(store_commit(b->store, &id->image, fd, tree, &b->err), 0);
+	close(fd);
+	vtree_unref(tree);
+}
+
 static inline void
 bed_add_object(struct bed *b, const char *text, struct digest *d)
 {
-	int64_t have, len = (int64_t)strlen(text);
-	int fd;
+	struct vtree_id id;
 
-	digest_of(text, (size_t)len, d);
-	assert_int_equal(store_partial_open(b->store, d, len, &fd, &have, &b->err), 0);
-	assert_int_equal(pwrite(fd, text, (size_t)len, 0), len);
-	assert_int_equal(store_commit(b->store, d, fd, &b->err), 0);
+	bed_add(b, text, (int64_t)strlen(text), &id);
+	*d = id.image;
+}
+
+/* partial/HEX or objects/ab/HEX, with a suffix. */
+static inline void
+bed_side_path(const struct bed *b, char out[512], const struct digest *d, bool partial,
+	      const char *suffix)
+{
+	char hex[DIGEST_HEX + 1];
+
+	digest_hex(d, hex);
+	if (partial)
+		bed_path(b, out, "partial/%s%s", hex, suffix);
+	else
+		bed_path(b, out, "objects/%.2s/%s%s", hex, hex, suffix);
+}
+
+/* Damages a file: len bytes at off become others. */
+static inline void
+bed_flip(const char *path, int64_t off, size_t len)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	char c;
+
+	assert_true(fd >= 0);
+	for (size_t i = 0; i < len; i++) {
+		assert_int_equal(pread(fd, &c, 1, off + (int64_t)i), 1);
+		c = (char)(c ^ 0x20);
+		assert_int_equal(pwrite(fd, &c, 1, off + (int64_t)i), 1);
+	}
 	close(fd);
 }
 

@@ -81,6 +81,20 @@ blob_cut(struct blobs *b, const struct digest *d, bool cut)
 		treebed_n_restored++;
 }
 
+void
+blob_mode(struct blobs *b, const struct object_row *row)
+{
+	(void)b;
+	(void)row;
+}
+
+bool
+blob_row_is_lazy(const struct object_row *row)
+{
+	(void)row;
+	return false;
+}
+
 bool
 blob_is_open(struct blobs *b, const struct digest *d)
 {
@@ -115,6 +129,7 @@ struct treebed_image {
 	int number;
 	const char *title;
 	const char *version;
+	bool blocks;			/* its entry names the digest of its tree (treebed_root) */
 };
 
 static inline void
@@ -139,6 +154,16 @@ treebed_digest(int number, const char *version, struct digest *d)
 {
 	char text[64];
 	int n = snprintf(text, sizeof(text), "image-%d %s", number, version);
+
+	digest_of(text, (size_t)n, d);
+}
+
+/* What stands for the fs-verity digest of a version. */
+static inline void
+treebed_root(int number, const char *version, struct digest *d)
+{
+	char text[64];
+	int n = snprintf(text, sizeof(text), "tree of image-%d %s", number, version);
 
 	digest_of(text, (size_t)n, d);
 }
@@ -176,8 +201,14 @@ treebed_image_json(const struct treebed_image *image, struct buf *out)
 		   "\"sl:comments\":\"it's \\\"quoted\\\"\",\"sl:os\":\"Linux\","
 		   "\"sl:osversion\":\"12\",\"sl:arch\":\"x86_64\",\"hv:hypervisor\":\"kvm\","
 		   "\"hv:format\":\"raw\",\"hv:size\":%d,\"sl:checksum:sha512\":\"%s\","
-		   "\"hv:uri\":\"https://images.example.org/%d.img\"}}", version,
+		   "\"hv:uri\":\"https://images.example.org/%d.img\"", version,
 		   4096 + image->number, hex, image->number);
+	if (image->blocks) {
+		treebed_root(image->number, version, &d);
+		digest_hex(&d, hex);
+		buf_printf(out, ",\"sl:checksum:fsverity-sha512\":\"%s\"", hex);
+	}
+	buf_puts(out, "}}");
 }
 
 /* Makes the images the content of list number n (version n), as a refresh does. */
@@ -258,7 +289,20 @@ treebed_verified(struct treebed *b, int number, const char *version)
 
 	treebed_digest(number, version, &d);
 	treebed_ok(b, catalogue_begin(b->c, &b->err));
-	treebed_ok(b, catalogue_object_verified(b->c, &d, stamp_now(), &b->err));
+	treebed_ok(b, catalogue_object_verified(b->c, &d, NULL, stamp_now(), &b->err));
+	treebed_ok(b, catalogue_commit(b->c, &b->err));
+}
+
+/* The tree of a version was fetched and verified. */
+static inline void
+treebed_rooted(struct treebed *b, int number, const char *version)
+{
+	struct digest d, root;
+
+	treebed_digest(number, version, &d);
+	treebed_root(number, version, &root);
+	treebed_ok(b, catalogue_begin(b->c, &b->err));
+	treebed_ok(b, catalogue_object_rooted(b->c, &d, &root, &b->err));
 	treebed_ok(b, catalogue_commit(b->c, &b->err));
 }
 

@@ -171,6 +171,8 @@ struct entry {
 	char content;			/* a hexadecimal digit */
 	int64_t expires;		/* 0: with the list */
 	const char *title;		/* NULL: made of the identifier */
+	char verity;			/* a hexadecimal digit as content; 0: no block digests */
+	const char *sidecar;		/* NULL: none is named */
 };
 
 static inline void
@@ -193,6 +195,13 @@ add_entry(struct buf *b, const struct entry *e, bool first)
 		   "size\":%d,"
 		   "\"sl:checksum:sha512\":\"%s\",\"hv:uri\":\"https://example.org/%s-%s.img\"",
 		   e->version, 1000 + e->content, hex, e->identifier, e->version);
+	if (e->verity != 0) {
+		d = content(e->verity);
+		digest_hex(&d, hex);
+		buf_printf(b, ",\"sl:checksum:fsverity-sha512\":\"%s\"", hex);
+	}
+	if (e->sidecar != NULL)
+		buf_printf(b, ",\"hv:fsverity:uri\":\"%s\"", e->sidecar);
 	if (e->expires != 0) {
 		stamp_format(e->expires, date);
 		buf_printf(b, ",\"dc:date:expires\":\"%s\"", date);
@@ -317,7 +326,7 @@ store_content(struct fixture *f, char letter)
 {
 	struct digest d = content(letter);
 
-	if (catalogue_object_verified(f->c, &d, NOW, &f->err) != 0)
+	if (catalogue_object_verified(f->c, &d, NULL, NOW, &f->err) != 0)
 		fail_msg("%s", f->err.text);
 }
 

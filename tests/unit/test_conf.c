@@ -148,6 +148,10 @@ has_defaults(void **state)
 	assert_int_equal(conf->expired_open_deny, 0);
 	assert_int_equal(conf->cache_min_free_percent, 5);
 	assert_int_equal(conf->read_timeout, 3600);
+	assert_int_equal(conf->block_timeout, 25);
+	assert_int_equal(conf->fill, FILL_IDLE);
+	assert_int_equal(conf->integrity, INTEGRITY_READ);
+	assert_null(conf->attestation);
 	assert_int_equal(conf->fetch_parallel, 4);
 	assert_int_equal(conf->limit_rate, 0);
 	assert_int_equal(conf->prefetch, PREFETCH_AUTO);
@@ -322,12 +326,10 @@ static void
 refuses_later_keys(void **state)
 {
 	static const char *const lines[] = {
-		"cache_size = 1T\n", "mirror = x\n", "fill = idle\n", "attestation = x\n",
-		"attestation.list = x\n", "integrity = read\n",
+		"cache_size = 1T\n", "mirror = x\n",
 		"event_command = x\n", "event_user = x\n",
 		"event_env = x\n", "event_timeout = 1s\n",
 		"handler_dir = /x\n", "handler_group = x\n",
-		"block_timeout = 25s\n",
 	};
 
 	(void)state;
@@ -363,6 +365,14 @@ refuses_bad_values(void **state)
 		{ "user = root;reboot\n", "name of an account" },
 		{ "log_level = loud\n", "not one of error, warning, info or debug" },
 		{ "tls_ca. = /x\n", "no list" },
+		{ "attestation. = https://x/\n", "no list" },
+		{ "attestation = x\n", "http://HOST/PATH" },
+		{ "attestation.list = ftp://x/y\n", "http://HOST/PATH" },
+		{ "attestation = file://x/y\n", "http://HOST/PATH" },
+		{ "attestation = https://me:secret@x/y\n", "holds credentials" },
+		{ "block_timeout = 0\n", "out of range: 1s to 366d" },
+		{ "fill = always\n", "not one of idle, never or now" },
+		{ "integrity = never\n", "not one of read or open" },
 		{ "run_dir = /01234567890123456789012345678901234567890123456789012345678901234"
 		  "5678901234567890123456789012345678901234567890123456789\n",
 		  "room for a socket" },
@@ -376,6 +386,31 @@ refuses_bad_values(void **state)
 		put_main(cases[i].line);
 		refused(EINVAL, cases[i].part);
 	}
+}
+
+static void
+attestation_of_one_list(void **state)
+{
+	struct conf *conf;
+
+	(void)state;
+	put_main("attestation = https://example.org/blocks\nattestation.a = file:///srv/a\n"
+		 "attestation.b = none\nfill = now\nintegrity = open\nblock_timeout = 1m\n");
+	conf = load();
+	assert_string_equal(conf_attestation(conf, "a"), "file:///srv/a");
+	assert_null(conf_attestation(conf, "b"));
+	assert_string_equal(conf_attestation(conf, "other"), "https://example.org/blocks");
+	assert_true(conf_has_key("attestation.a"));
+	assert_false(conf_is_later_key("attestation.a"));
+	assert_int_equal(conf->fill, FILL_NOW);
+	assert_int_equal(conf->integrity, INTEGRITY_OPEN);
+	assert_int_equal(conf->block_timeout, 60);
+	conf_free(conf);
+	put_main("attestation.a = https://example.org/a\n");
+	conf = load();
+	assert_null(conf_attestation(conf, "other"));
+	shows(conf, "attestation", "none", "default");
+	conf_free(conf);
 }
 
 static void
@@ -419,7 +454,7 @@ shown_values_can_be_read_back(void **state)
 
 	(void)state;
 	put_main("expire_keep = 90m\ncache_min_free = 1536M\nupdate_interval = 100s\nread_timeout "
-		 "= 0\n");
+		 "= 0\nattestation = http://a/b\nattestation.x = none\nfill = never\n");
 	conf = load();
 	unlink(file);
 	copy = load();
@@ -429,6 +464,9 @@ shown_values_can_be_read_back(void **state)
 	assert_int_equal(copy->update_interval, 100);
 	assert_int_equal(copy->read_timeout, 0);
 	assert_null(copy->group);
+	assert_string_equal(copy->attestation, "http://a/b");
+	assert_null(conf_attestation(copy, "x"));
+	assert_int_equal(copy->fill, FILL_NEVER);
 	conf_free(conf);
 	conf_free(copy);
 }
@@ -458,6 +496,8 @@ main(void)
 		    refuses_later_keys),
 		ROW("A11 each ill-formed value is refused with what was expected",
 		    refuses_bad_values),
+		ROW("signed block digests are looked for at an address for all lists or for one",
+		    attestation_of_one_list),
 		ROW("a missing user is named with the command that makes it",
 		    names_the_useradd_line),
 		ROW("what config show prints can be read back", shown_values_can_be_read_back),

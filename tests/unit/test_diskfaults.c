@@ -19,8 +19,10 @@
 #include <pthread.h>
 #include <sys/eventfd.h>
 
+#include "core/audit.h"
 #include "core/intake.h"
 #include "core/io.h"
+#include "core/stored.h"
 #include "tests/lib/storebed.h"
 
 enum {
@@ -60,7 +62,7 @@ run_intake(struct store *store, const struct digest *d, struct err *err)
 	pthread_t sender;
 	uint64_t n;
 
-	rc = intake_new(&in, store, d, IMAGE_LEN, notify, err);
+	rc = intake_new(&in, store, d, IMAGE_LEN, NULL, notify, err);
 	if (rc != 0)
 		return rc;
 	if (pipe(fds) != 0 || pthread_create(&sender, NULL, send_main, &fds[1]) != 0)
@@ -173,7 +175,20 @@ struck(struct bed *b)
 	return any;
 }
 
-/* An object is whole or absent. */
+/* The tree that belongs to the image. */
+static void
+expect_tree(struct bed *b, const struct digest *d, int object)
+{
+	struct audit audit = { .fd = object, .size = IMAGE_LEN };
+	struct blockfile *f = NULL;
+
+	assert_int_equal(audit_run(&audit, &b->err), 0);
+	verity_builder_free(audit.builder);
+	assert_int_equal(stored_open(b->store, d, IMAGE_LEN, &audit.verity, &f, &b->err), 0);
+	blockfile_unref(f);
+}
+
+/* An object is whole, with its tree, or absent. */
 static bool
 has_object(struct bed *b)
 {
@@ -188,6 +203,7 @@ has_object(struct bed *b)
 	assert_true(fd >= 0);
 	assert_int_equal(io_pread_full(fd, got, IMAGE_LEN, 0), IMAGE_LEN);
 	assert_memory_equal(got, image, IMAGE_LEN);
+	expect_tree(b, &d, fd);
 	close(fd);
 	return true;
 }
@@ -278,7 +294,7 @@ static void
 no_rename_flags(void **state)
 {
 	need_shim(state);
-	assert_int_equal(receive(*state, "SHIM_FAIL=rename:*:EINVAL", NULL, NULL), STORED);
+	assert_int_equal(receive(*state, "SHIM_FAIL=rename2:*:EINVAL", NULL, NULL), STORED);
 	assert_true(struck(*state));
 	assert_true(has_object(*state));
 	assert_int_equal(bed_count(*state, "partial"), 0);

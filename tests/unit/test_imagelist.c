@@ -464,6 +464,87 @@ digests(void **state)
 			   HEX32 HEX32 HEX32 "\"", FIELD_SHA512, SHA512);
 }
 
+/* ---- block digests ----------------------------------------------------------------------- */
+
+#define VERITY_KEY "sl:checksum:fsverity-sha512"
+#define VERITY_URI_KEY "hv:fsverity:uri"
+#define VERITY "\"" HEX32 HEX32 HEX32 "fedcba9876543210fedcba9876543210\""
+
+/* The image with the change to VERITY_KEY; json may hold further members. */
+static void
+assert_verity(const char *key, const char *json, bool has, const char *uri)
+{
+	struct imagelist *list = parse_changed(image_members, key, json);
+	const struct image_meta *meta = &list->images[0].meta;
+	char hex[DIGEST_HEX + 1];
+
+	if (list->images[0].refused)
+		fail_msg("%s", list->images[0].error);
+	assert_int_equal(meta->has_verity, has);
+	digest_hex(&meta->verity, hex);
+	if (has)
+		assert_memory_equal(hex, &VERITY[1], DIGEST_HEX);
+	assert_string_equal(meta->verity_uri, uri);
+	assert_false(list->images[1].meta.has_verity);
+	assert_string_equal(list->images[1].meta.verity_uri, "");
+	imagelist_free(list);
+}
+
+static void
+block_digests(void **state)
+{
+	(void)state;
+	assert_verity(VERITY_KEY, VERITY, true, "");
+	assert_verity(VERITY_KEY, VERITY ", \"" VERITY_URI_KEY "\": \"https://example.org/x.fsv\"",
+		      true, "https://example.org/x.fsv");
+	/* Nothing proves what lies there. */
+	assert_verity(VERITY_URI_KEY, "\"https://example.org/x.fsv\"", false, "");
+}
+
+static void
+bad_block_digests(void **state)
+{
+	static const char *const digests[] = {
+		"null", "7", "true", "[]", "{}", "\"\"", "[" VERITY "]",
+		"\"" HEX32 HEX32 HEX32 "0123456789abcdef0123456789abcde\"",	/* 127 */
+		"\"" HEX32 HEX32 HEX32 HEX32 "0\"",				/* 129 */
+		"\"" HEX32 HEX32 HEX32 "0123456789abcdef0123456789abcdeF\"",
+		"\"" HEX32 HEX32 HEX32 "0123456789abcdef0123456789abcdeg\"",
+		"\" " HEX32 HEX32 HEX32 "0123456789abcdef0123456789abcde\"",
+		"\"sha512:" HEX32 HEX32 HEX32 HEX32 "\"",
+	};
+	static const char *const uris[] = {
+		"null", "7", "[]", "\"\"", "\"x.fsv\"", "\"ftp://example.org/x.fsv\"",
+		"\"file:///etc/x.fsv\"", "\"https://me:secret@example.org/x.fsv\"",
+		"\"http://169.254.169.254/x.fsv\"", "\"https://example.org/x y\"",
+	};
+	struct buf json = BUF_INIT;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(digests) / sizeof(digests[0]); i++)
+		assert_image_refused(VERITY_KEY, digests[i], CODE_EXPIRED);
+	for (size_t i = 0; i < sizeof(uris) / sizeof(uris[0]); i++) {
+		buf_clear(&json);
+		buf_printf(&json, "%s, \"%s\": %s", VERITY, VERITY_URI_KEY, uris[i]);
+		assert_image_refused(VERITY_KEY, buf_str(&json), CODE_EXPIRED);
+		assert_image_refused(VERITY_URI_KEY, uris[i], CODE_EXPIRED);
+	}
+	buf_release(&json);
+}
+
+static void
+refusals_name_the_key(void **state)
+{
+	struct imagelist *list = parse_changed(image_members, VERITY_URI_KEY, "\"ftp://a/b\"");
+
+	(void)state;
+	assert_non_null(strstr(list->images[0].error, "'" VERITY_URI_KEY "'"));
+	imagelist_free(list);
+	list = parse_changed(image_members, "hv:uri", "\"ftp://a/b\"");
+	assert_non_null(strstr(list->images[0].error, "'hv:uri'"));
+	imagelist_free(list);
+}
+
 static void
 identifiers(void **state)
 {
@@ -680,6 +761,11 @@ main(void)
 		TEST("L07 a size is a whole number from 1 to 16 TiB, written as number or string",
 		     sizes),
 		TEST("L10 a digest is 128 hexadecimal digits, kept in lower case", digests),
+		TEST("the fs-verity digest of an image is read, and where its sidecar is",
+		     block_digests),
+		TEST("L19 a malformed block digest or sidecar address refuses the image, never silently"
+		     " the digest", bad_block_digests),
+		TEST("a refusal names the key that is wrong", refusals_name_the_key),
 		TEST("L11 odd identifiers are kept verbatim, unusable ones refuse the image",
 		     identifiers),
 		TEST("L11 of two images with one identifier the first stands",

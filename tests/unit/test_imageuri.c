@@ -22,7 +22,7 @@ assert_accepted(const char *const *uris, size_t n, const char *prefix)
 	for (size_t i = 0; i < n; i++) {
 		struct err err;
 
-		if (imageuri_check(uris[i], prefix, &err) != 0)
+		if (imageuri_check("hv:uri", uris[i], prefix, &err) != 0)
 			fail_msg("'%s': %s", uris[i], err.text);
 	}
 }
@@ -33,7 +33,7 @@ assert_refused(const char *const *uris, size_t n, const char *prefix)
 	for (size_t i = 0; i < n; i++) {
 		struct err err;
 
-		if (imageuri_check(uris[i], prefix, &err) == 0)
+		if (imageuri_check("hv:uri", uris[i], prefix, &err) == 0)
 			fail_msg("'%s' was accepted", uris[i]);
 		assert_int_equal(err.code, CODE_EXPIRED);
 		assert_null(strstr(err.text, "secret"));
@@ -93,10 +93,10 @@ too_long(void **state)
 	(void)state;
 	memset(uri + len, 'x', sizeof(uri) - len - 1);
 	uri[LIMIT_URI_BYTES + 1] = '\0';
-	assert_int_not_equal(imageuri_check(uri, NULL, &err), 0);
+	assert_int_not_equal(imageuri_check("hv:uri", uri, NULL, &err), 0);
 	assert_int_equal(err.code, CODE_EXPIRED);
 	uri[LIMIT_URI_BYTES] = '\0';
-	assert_int_equal(imageuri_check(uri, NULL, &err), 0);
+	assert_int_equal(imageuri_check("hv:uri", uri, NULL, &err), 0);
 }
 
 static void

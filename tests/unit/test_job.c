@@ -31,7 +31,9 @@ struct bed {
 	struct job_env env;
 	struct job_counters counters;
 	int64_t sub;
-	struct digest digest;		/* of the signed image */
+	struct digest digest, tree;	/* of the signed image */
+	bool has_root;
+	struct digest root;		/* in the list */
 	struct job *job;
 };
 
@@ -54,6 +56,26 @@ load_conf(struct bed *b)
 		b->f->conf.state_dir);
 	fflush(out);
 	return conf_load(path, &b->conf, &b->f->err);
+}
+
+/* The fs-verity digest of the image, by hand. */
+static void
+make_tree(struct bed *b)
+{
+	struct verity_builder *builder;
+	struct verity_shape shape;
+
+	if (!verity_shape_init(&shape, SIZE) || verity_builder_new(&builder, SIZE) != 0)
+		abort();
+	for (int64_t g = 0; g < shape.n_granules; g++) {
+		struct digest d;
+
+		verity_granule(&shape, bytes_signed + g * VERITY_GRANULE,
+			       verity_granule_size(&shape, g), NULL, &d);
+		verity_builder_set(builder, g, &d);
+	}
+	verity_builder_end(builder, &b->tree);
+	verity_builder_free(builder);
 }
 
 static int
@@ -82,6 +104,7 @@ setup(void **state)
 	for (size_t i = 0; i < SIZE; i++)
 		bytes_signed[i] = (char)(i * 2654435761u >> 19);
 	digest_of(bytes_signed, SIZE, &b->digest);
+	make_tree(b);
 	return 0;
 }
 
@@ -116,13 +139,19 @@ put(struct bed *b, const char *name, const char *data, size_t len)
 static void
 add_image(struct bed *b, struct buf *text, int i, const char *file, const char *hex)
 {
+	char verity[DIGEST_HEX + 64] = "", root[DIGEST_HEX + 1];
+
+	if (b->has_root) {
+		digest_hex(&b->root, root);
+		snprintf(verity, sizeof(verity), "\"sl:checksum:fsverity-sha512\":\"%s\",", root);
+	}
 	buf_printf(text,
 		   "%s{\"hv:image\":{\"dc:identifier\":\"image-%d\",\"dc:title\":\"Image %d\","
 		   "\"dc:description\":\"d\",\"hv:version\":\"1\",\"sl:comments\":\"\","
 		   "\"sl:os\":\"Linux\",\"sl:osversion\":\"12\",\"sl:arch\":\"x86_64\","
 		   "\"hv:hypervisor\":\"kvm\",\"hv:size\":%d,\"sl:checksum:sha512\":\"%s\","
-		   "\"hv:uri\":\"file://%s/%s\"}}",
-		   i > 0 ? "," : "", i, i, SIZE, hex, b->conf->file_prefix, file);
+		   "%s\"hv:uri\":\"file://%s/%s\"}}",
+		   i > 0 ? "," : "", i, i, SIZE, hex, verity, b->conf->file_prefix, file);
 }
 
 /* A list whose images, one a file, all have the same content. */
@@ -219,6 +248,8 @@ assert_stored(struct bed *b)
 	close(fd);
 	assert_int_equal(catalogue_object_get(b->f->c, &b->digest, &row, &b->f->err), 0);
 	assert_int_equal(row.state, OBJECT_VERIFIED);
+	assert_true(row.has_tree);
+	assert_memory_equal(&row.tree, &b->tree, sizeof(row.tree));
 	assert_int_equal(row.tries, 0);
 	assert_string_equal(row.error, "");
 	object_row_release(&row);
@@ -300,17 +331,35 @@ answers_before_it_is_durable(void **state)
 		job_step(b->job, &b->env);
 		/* Readers get their bytes here, once the digest is right. */
 		if (b->job->state == JOB_STORING && !seen) {
-			int fd = intake_dup(b->job->intake);
-			char got[16];
+			struct blockfile *f = intake_blockfile(b->job->intake);
+			struct readbuf buf = { 0 };
+			const void *got;
+			int64_t g;
 
-			assert_true(fd >= 0);
-			assert_int_equal(pread(fd, got, sizeof(got), SIZE - 16), 16);
+			assert_non_null(f);
+			assert_int_equal(blockfile_read(f, &buf, SIZE - 16, 16, &got, &g), 0);
 			assert_memory_equal(got, bytes_signed + SIZE - 16, 16);
-			close(fd);
+			readbuf_release(&buf);
+			blockfile_unref(f);
 			seen = true;
 		}
 	}
 	assert_true(seen);
+	assert_stored(b);
+}
+
+static void
+takes_the_signed_tree(void **state)
+{
+	struct bed *b = *state;
+
+	skip_without_fetcher();
+	b->has_root = true;
+	b->root = b->tree;
+	put(b, "a.img", bytes_signed, SIZE);
+	list_files(b, FILES("a.img"));
+	run(b);
+	assert_true(b->job->has_root);
 	assert_stored(b);
 }
 
@@ -376,6 +425,31 @@ counts_wrong_bytes(void **state)
 	assert_int_equal(b->counters.failed_tries, 1);
 	assert_false(b->job->gave_up);
 	assert_in_range(b->job->retry_at - b->job->failed_at, 1000, 2000);
+}
+
+/* The same bytes would come from any source, and at any time. */
+static void
+gives_up_what_contradicts_itself(void **state)
+{
+	struct bed *b = *state;
+	struct store_usage usage;
+	char hex[DIGEST_HEX + 1];
+
+	skip_without_fetcher();
+	b->has_root = true;
+	digest_of("another image", 13, &b->root);
+	put(b, "a.img", bytes_signed, SIZE);
+	put(b, "b.img", bytes_signed, SIZE);
+	list_files(b, FILES("a.img", "b.img"));
+	run(b);
+	assert_failed(b, CODE_BLOCK_DIGEST, LIMIT_TRIES);
+	assert_true(b->job->gave_up);
+	assert_int_equal(b->job->result.rc, -EBADMSG);
+	assert_int_equal(b->counters.failed_tries, 1);
+	digest_hex(&b->root, hex);
+	assert_non_null(strstr(b->job->result.text, hex));
+	assert_int_equal(store_usage(b->store, &usage, &b->f->err), 0);
+	assert_true(usage.quarantine >= SIZE);
 }
 
 static void
@@ -483,6 +557,7 @@ main(void)
 		TEST("an image is fetched, verified and stored", fetches_verifies_stores),
 		TEST("readers get verified bytes before they are durable",
 		     answers_before_it_is_durable),
+		TEST("an image whose tree is the signed one is stored", takes_the_signed_tree),
 		TEST("T32 a source that fails is followed by the next one",
 		     takes_the_source_that_works),
 		TEST("T08 a transfer goes on where an earlier run stopped",
@@ -490,6 +565,8 @@ main(void)
 		TEST("B25 a partial of another image costs a restart, not a try",
 		     starts_again_after_a_bad_part),
 		TEST("T31 wrong bytes are a failed try", counts_wrong_bytes),
+		TEST("T40 an image whose digests contradict each other is given up at once (40)",
+		     gives_up_what_contradicts_itself),
 		TEST("T12 a wrong size is a failed try, and a later right one is taken",
 		     counts_wrong_sizes),
 		TEST("T31 after five failed tries of a list version a job gives up",

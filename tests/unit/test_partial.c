@@ -150,20 +150,45 @@ reopened_partial(void **state)
 {
 	struct bed *b = *state;
 	char got[TEXT_LEN];
-	struct digest d;
+	struct vtree_id id;
+	struct vtree *tree = bed_tree(TEXT, TEXT_LEN, &id);
+	struct digest d = id.image;
 	int64_t have;
 	int fd, again;
 
-	digest_of(TEXT, TEXT_LEN, &d);
 	assert_int_equal(store_partial_open(b->store, &d, TEXT_LEN, &fd, &have, &b->err), 0);
 	again = store_partial_reopen(b->store, &d, fd, &b->err);
 	assert_true(again >= 0);
 	assert_int_equal(pwrite(fd, TEXT, TEXT_LEN, 0), TEXT_LEN);
-	assert_int_equal(store_commit(b->store, &d, fd, &b->err), 0);
+	assert_int_equal(store_commit(b->store, &d, fd, tree, &b->err), 0);
+	vtree_unref(tree);
 	close(fd);
 	assert_int_equal(pread(again, got, TEXT_LEN, 0), TEXT_LEN);
 	assert_memory_equal(got, TEXT, TEXT_LEN);
 	close(again);
+}
+
+static void
+commit_of_another_file(void **state)
+{
+	struct bed *b = *state;
+	struct vtree_id id;
+	struct vtree *tree = bed_tree(TEXT, TEXT_LEN, &id);
+	char path[512], hex[DIGEST_HEX + 1];
+	int64_t have;
+	int fd;
+
+	assert_int_equal(store_partial_open(b->store, &id.image, TEXT_LEN, &fd, &have, &b->err), 0);
+	assert_int_equal(pwrite(fd, TEXT, TEXT_LEN, 0), TEXT_LEN);
+	digest_hex(&id.image, hex);
+	bed_path(b, path, "partial/%s", hex);
+	assert_int_equal(unlink(path), 0);
+	bed_write(path, "an image, of no kind", TEXT_LEN);
+	assert_int_equal(store_commit(b->store, &id.image, fd, tree, &b->err), -EBADMSG);
+	assert_int_equal(b->err.code, CODE_CORRUPT);
+	assert_int_equal(store_object_open(b->store, &id.image, TEXT_LEN, &b->err), -ENOENT);
+	close(fd);
+	vtree_unref(tree);
 }
 
 /* ---- room -------------------------------------------------------------------------------- */
@@ -269,11 +294,14 @@ main(void)
 			   partial_too_large, setup),
 		STORE_TEST("a FIFO in place of a partial file is moved aside",
 			   partial_is_fifo, setup),
-		STORE_TEST("an object that was there first gives way to the bytes that were hashed", commit_raced, setup),
+		STORE_TEST("an object that was there first gives way to the bytes that were hashed",
+			   commit_raced, setup),
 		STORE_TEST("a damaged object gives way to a good one",
 			   commit_over_damage, setup),
 		STORE_TEST("a descriptor on a partial file outlives the commit",
 			   reopened_partial, setup),
+		STORE_TEST("what was put in place of a partial file does not become an object",
+			   commit_of_another_file, setup),
 		STORE_TEST("below cache_min_free nothing is fetched", keeps_min_free, setup),
 		STORE_TEST("B01 a full disk shows before the first byte, and is no longer full "
 			   "once room is made",

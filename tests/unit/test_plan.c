@@ -9,8 +9,11 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
+
 #include "core/limits.h"
 #include "core/plan.h"
+#include "core/verity.h"
 
 enum { NOW = 1795255200 };
 
@@ -48,6 +51,96 @@ prefetches_by_policy(void **state)
 
 		if (plan_prefetch(&conf, &row, cases[i].is_pending) != cases[i].result)
 			fail_msg("case %zu", i);
+	}
+}
+
+/* ---- block mode ------------------------------------------------------------------------------ */
+
+static void
+reads_in_blocks_what_is_signed(void **state)
+{
+	const struct object_row good = {
+		.size = VERITY_GRANULE + 1, .has_root = true, .strict_reason = (char[]){ "" },
+		.state = OBJECT_MISSING,
+	};
+	struct object_row row = good;
+
+	(void)state;
+	assert_true(plan_blocks(&row));
+	row.state = OBJECT_FAILED;
+	assert_true(plan_blocks(&row));
+	row.state = OBJECT_VERIFIED;
+	assert_false(plan_blocks(&row));
+	row = good;
+	row.has_root = false;
+	assert_false(plan_blocks(&row));
+	row = good;
+	row.strict_reason = (char[]){ "the sidecar is short" };
+	assert_false(plan_blocks(&row));
+	row = good;
+	row.size = VERITY_GRANULE;
+	assert_false(plan_blocks(&row));
+}
+
+static void
+fills_by_policy(void **state)
+{
+	static const struct {
+		int fill, prefetch;
+		bool is_pending, is_asked;
+		enum lazy_fill result;
+	} cases[] = {
+		{ FILL_IDLE, PREFETCH_AUTO, false, false, LAZY_FILL_IDLE },
+		{ FILL_NOW, PREFETCH_AUTO, false, false, LAZY_FILL_NOW },
+		{ FILL_NEVER, PREFETCH_AUTO, false, false, LAZY_FILL_NOT },
+		{ FILL_NEVER, PREFETCH_NEVER, false, false, LAZY_FILL_NOT },
+		/* a new version is to be whole before it replaces the old one */
+		{ FILL_IDLE, PREFETCH_AUTO, true, false, LAZY_FILL_IDLE },
+		{ FILL_NOW, PREFETCH_AUTO, true, false, LAZY_FILL_NOW },
+		{ FILL_NEVER, PREFETCH_AUTO, true, false, LAZY_FILL_IDLE },
+		{ FILL_NEVER, PREFETCH_NEVER, true, false, LAZY_FILL_NOT },
+		/* what is to be here without a reader */
+		{ FILL_NEVER, PREFETCH_ALWAYS, false, false, LAZY_FILL_IDLE },
+		{ FILL_NOW, PREFETCH_ALWAYS, false, false, LAZY_FILL_NOW },
+		/* a command waits */
+		{ FILL_NEVER, PREFETCH_NEVER, false, true, LAZY_FILL_NOW },
+		{ FILL_IDLE, PREFETCH_AUTO, true, true, LAZY_FILL_NOW },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct conf conf = { .fill = cases[i].fill, .prefetch = cases[i].prefetch };
+
+		if (plan_fill(&conf, cases[i].is_pending, cases[i].is_asked) != cases[i].result)
+			fail_msg("case %zu", i);
+	}
+}
+
+static void
+tells_readers_what_the_manual_lists(void **state)
+{
+	static const struct {
+		int rc;
+		enum code code;
+		int result;
+	} cases[] = {
+		{ -ETIMEDOUT, CODE_SLOW, -ETIMEDOUT },
+		{ -ECONNREFUSED, CODE_SLOW, -EHOSTUNREACH },
+		{ -EREMOTEIO, CODE_SLOW, -EHOSTUNREACH },
+		{ -EBADMSG, CODE_BLOCK_DIGEST, -EBADMSG },
+		{ -ENOSPC, CODE_FULL, -ENOSPC },
+		{ -EIO, CODE_CORRUPT, -EIO },
+		{ -EPIPE, CODE_NONE, -EIO },
+		{ -EMFILE, CODE_NONE, -EIO },
+		{ -ENOMEM, CODE_NONE, -EIO },
+		{ 0, CODE_NONE, -EIO },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct err why = { .rc = cases[i].rc, .code = cases[i].code };
+
+		assert_int_equal(plan_reader_errno(&why), cases[i].result);
 	}
 }
 
@@ -136,6 +229,11 @@ main(void)
 	static const struct CMUnitTest tests[] = {
 		TEST("L24 prefetch says what is fetched before anybody reads it",
 		     prefetches_by_policy),
+		TEST("an image is read block by block if its tree is signed and nothing speaks against it",
+		     reads_in_blocks_what_is_signed),
+		TEST("fill says what is fetched of an image beyond what is read", fills_by_policy),
+		TEST("readers get the errno values that the manual lists",
+		     tells_readers_what_the_manual_lists),
 		TEST("T31 wrong bytes are tried five times a list version", tries_five_times),
 		TEST("a failed image is not tried again before its time", waits_for_its_time),
 		TEST("the wait between tries doubles from 2 s to 5 min, with jitter",

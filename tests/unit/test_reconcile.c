@@ -141,11 +141,12 @@ reconcile_moves(void **state)
 	bed_write(path, "x", 1);
 	bed_path(b, path, "objects/not a shard");
 	assert_int_equal(mkdir(path, 0750), 0);
-	bed_path(b, path, "objects/%.2s/%s.fsv", hex, hex);
+	bed_path(b, path, "objects/%.2s/%s.fsx", hex, hex);
 	bed_write(path, "x", 1);
 	bed_path(b, path, "quarantine/notes");
 	bed_write(path, "x", 1);
-	assert_int_equal(store_reconcile(b->store, &walk, &b->err), 6);
+	/* Of the six that are moved one, the object, has a tree, which is removed. */
+	assert_int_equal(store_reconcile(b->store, &walk, &b->err), 7);
 	assert_int_equal(k.moved, 6);
 	assert_int_equal(k.found, 1);
 	assert_int_equal(k.size, TEXT_LEN);
@@ -172,6 +173,104 @@ reconcile_keeps(void **state)
 	assert_int_equal(store_reconcile(b->store, &walk, &b->err), 0);
 	assert_true(bed_exists(path));
 	assert_int_equal(bed_count(b, "partial"), 1);
+}
+
+static void
+write_side(struct bed *b, const struct digest *d, bool partial, const char *suffix)
+{
+	char path[512];
+
+	bed_side_path(b, path, d, partial, suffix);
+	bed_write(path, "x", 1);
+}
+
+static bool
+has_side(struct bed *b, const struct digest *d, bool partial, const char *suffix)
+{
+	char path[512];
+
+	bed_side_path(b, path, d, partial, suffix);
+	return bed_exists(path);
+}
+
+static void
+reconcile_derived(void **state)
+{
+	static const char *const derived[] = { ".fsv", ".map", ".fsv.new", ".map.new" };
+	struct bed *b = *state;
+	struct known k = { .partial = false };
+	struct store_walk walk = walk_for(&k, 2);
+	struct digest nobody;
+
+	bed_add_object(b, TEXT, &k.object);
+	bed_add_object(b, "nobody's", &nobody);
+	assert_int_equal(store_object_remove(b->store, &nobody, &b->err), 0);
+	for (size_t i = 0; i < 4; i++)
+		write_side(b, &nobody, true, derived[i]);
+	write_side(b, &nobody, true, ".blocks");
+	write_side(b, &nobody, false, ".fsv");
+	write_side(b, &k.object, false, ".fsv.new");
+	/* Two at a time, as asked; only the bytes of an image are moved, and told. */
+	assert_int_equal(store_reconcile(b->store, &walk, &b->err), 2);
+	walk.max_moves = 100;
+	assert_int_equal(store_reconcile(b->store, &walk, &b->err), 5);
+	assert_int_equal(k.moved, 1);
+	assert_int_equal(bed_count(b, "lost+found"), 1);
+	assert_int_equal(bed_count(b, "partial"), 0);
+	assert_false(has_side(b, &nobody, false, ".fsv"));
+	assert_true(has_side(b, &k.object, false, ".fsv"));
+	assert_int_equal(store_reconcile(b->store, &walk, &b->err), 0);
+}
+
+static void
+reconcile_keeps_block_mode(void **state)
+{
+	struct bed *b = *state;
+	struct known k = { .partial = true };
+	struct store_walk walk = walk_for(&k, 100);
+	struct digest other;
+
+	bed_add_object(b, TEXT, &k.object);
+	bed_add_object(b, "another", &other);
+	assert_int_equal(store_object_remove(b->store, &other, &b->err), 0);
+	write_side(b, &other, true, ".blocks");
+	write_side(b, &other, true, ".fsv");
+	write_side(b, &other, true, ".map");
+	write_side(b, &other, false, ".fsv");	/* its commit was cut */
+	write_side(b, &other, true, ".fsv.old");
+	assert_int_equal(store_reconcile(b->store, &walk, &b->err), 1);
+	assert_string_equal(k.last_from + strlen(k.last_from) - 8, ".fsv.old");
+	assert_true(has_side(b, &other, true, ".blocks"));
+	assert_true(has_side(b, &other, true, ".fsv"));
+	assert_true(has_side(b, &other, true, ".map"));
+	assert_true(has_side(b, &other, false, ".fsv"));
+}
+
+static void
+bad_blocks_are_kept(void **state)
+{
+	struct bed *b = *state;
+	struct digest one, other;
+	char path[512], hex[DIGEST_HEX + 1];
+	FILE *newest;
+
+	digest_of("one", 3, &one);
+	digest_of("other", 5, &other);
+	assert_int_equal(store_quarantine_bytes(b->store, &other, "o", 1, &b->err), 0);
+	for (char c = 'a'; c <= 'j'; c++)
+		assert_int_equal(store_quarantine_bytes(b->store, &one, &c, 1, &b->err), 0);
+	assert_int_equal(bed_count(b, "quarantine"), 1 + 4);
+	digest_hex(&one, hex);
+	bed_path(b, path, "quarantine/%s.11", hex);
+	newest = fopen(path, "r");
+	assert_non_null(newest);
+	assert_int_equal(fgetc(newest), 'j');
+	fclose(newest);
+	for (int i = 0; i < 2 * LIMIT_QUARANTINE_FILES; i++) {
+		digest_of(&i, sizeof(i), &one);
+		assert_int_equal(store_quarantine_bytes(b->store, &one, "x", 1, &b->err), 0);
+	}
+	assert_int_equal(bed_count(b, "quarantine"), LIMIT_QUARANTINE_FILES);
 }
 
 static void
@@ -274,6 +373,11 @@ main(void)
 			   quarantine_one_a_digest, setup),
 		STORE_TEST("what is not ours moves to lost+found", reconcile_moves, setup),
 		STORE_TEST("what is ours stays", reconcile_keeps, setup),
+		STORE_TEST("trees and maps that nobody needs are removed, not moved",
+			   reconcile_derived, setup),
+		STORE_TEST("what block mode needs stays", reconcile_keeps_block_mode, setup),
+		STORE_TEST("B30 of bad blocks the newest few of an image are kept",
+			   bad_blocks_are_kept, setup),
 		STORE_TEST("B35 many stray files are moved in bounded steps",
 			   reconcile_in_steps, setup),
 		STORE_TEST("a name that is too long and odd is made safe",

@@ -477,7 +477,7 @@ updater_has_the_configuration(void **state)
 	assert_non_null(f);
 	assert_non_null(fgets(text, sizeof(text), f));
 	fclose(f);
-	snprintf(wanted, sizeof(wanted), "-c %s/x.conf update --quiet ", dir);
+	snprintf(wanted, sizeof(wanted), "-c %s/x.conf update --quiet --news ", dir);
 	assert_string_equal(text, wanted);
 
 	assert_int_equal(starter_run(bed->starter, STARTER_UPDATER, STARTER_RECHECK, NULL, 0, &id,

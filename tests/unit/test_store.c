@@ -402,6 +402,49 @@ object_removed(void **state)
 	close(fd);
 }
 
+static void
+tree_goes_with_object(void **state)
+{
+	struct bed *b = *state;
+	char path[512], shard[16];
+	struct digest d;
+
+	bed_add_object(b, TEXT, &d);
+	bed_side_path(b, path, &d, false, ".fsv");
+	assert_true(bed_exists(path));
+	snprintf(shard, sizeof(shard), "objects/%02x", d.bytes[0]);
+	assert_int_equal(store_object_remove(b->store, &d, &b->err), 0);
+	assert_int_equal(bed_count(b, shard), 0);
+	bed_add_object(b, TEXT, &d);
+	assert_int_equal(store_quarantine_object(b->store, &d, &b->err), 0);
+	assert_int_equal(bed_count(b, shard), 0);
+	/* Also one whose object is gone already. */
+	bed_write(path, "x", 1);
+	assert_int_equal(store_object_remove(b->store, &d, &b->err), 0);
+	assert_int_equal(bed_count(b, shard), 0);
+}
+
+static void
+object_for_healing(void **state)
+{
+	struct bed *b = *state;
+	char path[512], got[TEXT_LEN];
+	struct digest d;
+	int fd;
+
+	bed_add_object(b, TEXT, &d);
+	bed_object_path(b, path, &d);
+	bed_flip(path, 3, 1);
+	fd = store_object_open_rw(b->store, &d, TEXT_LEN, &b->err);
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, TEXT, TEXT_LEN, 0), TEXT_LEN);
+	assert_int_equal(pread(fd, got, TEXT_LEN, 0), TEXT_LEN);
+	assert_memory_equal(got, TEXT, TEXT_LEN);
+	close(fd);
+	assert_int_equal(truncate(path, 2), 0);
+	assert_int_equal(store_object_open_rw(b->store, &d, TEXT_LEN, &b->err), -EBADMSG);
+}
+
 #define STORE_TEST(title, fn, make) \
 	{ .name = title, .test_func = fn, .setup_func = make, .teardown_func = teardown }
 
@@ -444,6 +487,9 @@ main(void)
 			    object_of_root_alone, setup),
 		STORE_TEST("a removed object stays readable where it is open",
 			    object_removed, setup),
+		STORE_TEST("a tree goes with its object", tree_goes_with_object, setup),
+		STORE_TEST("an object can be opened for healing, under the same conditions",
+			   object_for_healing, setup),
 	};
 
 	return cmocka_run_group_tests_name("store", tests, NULL, NULL);

@@ -125,6 +125,136 @@ pending_shows_the_coming_version(void **state)
 	treebed_expect_missing(b, "images/image-1/pending");
 }
 
+/* The path from images/<id>/ to the content of a version. */
+static void
+link_to(char out[300], const char *up, const char *version)
+{
+	char hex[DIGEST_HEX + 1];
+	struct digest d;
+
+	treebed_digest(1, version, &d);
+	digest_hex(&d, hex);
+	snprintf(out, 300, "%sby-sha512/%s", up, hex);
+}
+
+/* Version 1 is stored; version 2 is coming, with a signed tree. */
+static void
+begin_update(struct treebed *b)
+{
+	const struct treebed_image images[] = { { 1, "New title", "2", true }, { 2, NULL, NULL, false } };
+
+	treebed_select(b, 1, true);
+	treebed_verified(b, 1, "1");
+	treebed_refresh(b);
+	treebed_list(b, 2, images, 2);
+	treebed_refresh(b);
+}
+
+static void
+expect_versions(struct treebed *b, const char *shown, const char *cached)
+{
+	char target[300], line[400], hex[DIGEST_HEX + 1];
+	struct digest d;
+
+	snprintf(line, sizeof(line), "%s\n", shown);
+	treebed_expect(b, "images/image-1/version", line);
+	link_to(target, "../../", shown);
+	treebed_expect(b, "images/image-1/image", target);
+	link_to(target, "../", cached);
+	treebed_expect(b, "cache/image-1", target);
+	treebed_digest(1, cached, &d);
+	digest_hex(&d, hex);
+	snprintf(line, sizeof(line), "%s  cache/image-1\n", hex);
+	treebed_expect(b, "SHA512SUMS", line);
+}
+
+static void
+rooted_version_is_shown(void **state)
+{
+	struct treebed *b = *state;
+
+	begin_update(b);
+	expect_versions(b, "1", "1");
+	treebed_rooted(b, 1, "2");
+	treebed_refresh(b);
+	expect_versions(b, "2", "1");
+	treebed_expect_missing(b, "images/image-1/pending");
+	treebed_expect(b, "images/image-1/title", "New title\n");
+	treebed_expect(b, "by-title/New_title", "../images/image-1");
+	treebed_expect(b, "images/image-1/state", "selected\n");
+	treebed_expect(b, "images/image-1/progress", "0 4097 0\n");
+	treebed_fetching(b, 1, "2", 2048);
+	treebed_expect(b, "images/image-1/state", "fetching\n");
+	treebed_expect(b, "images/image-1/progress", "2048 4097 49\n");
+	treebed_idle();
+	treebed_verified(b, 1, "2");
+	treebed_refresh(b);
+	expect_versions(b, "2", "2");
+	treebed_expect(b, "images/image-1/state", "verified\n");
+	treebed_expect_missing(b, "images/image-1/pending");
+}
+
+/* Its blocks were right and the whole was not: what is shown is what is good. */
+static void
+failed_version_is_not_shown(void **state)
+{
+	struct treebed *b = *state;
+	struct digest d;
+
+	begin_update(b);
+	treebed_rooted(b, 1, "2");
+	treebed_refresh(b);
+	expect_versions(b, "2", "1");
+	treebed_digest(1, "2", &d);
+	treebed_ok(b, catalogue_object_failed(b->c, &d, CODE_BLOCK_DIGEST, "the whole differs", true,
+					      0, &b->err));
+	treebed_refresh(b);
+	expect_versions(b, "1", "1");
+	treebed_expect(b, "images/image-1/state", "verified\n");
+	treebed_expect(b, "images/image-1/error", "the whole differs\n");
+}
+
+static void
+strict_reason_is_said(void **state)
+{
+	struct treebed *b = *state;
+	struct digest d;
+
+	begin_update(b);
+	treebed_rooted(b, 1, "2");
+	treebed_refresh(b);
+	treebed_digest(1, "2", &d);
+	treebed_ok(b, catalogue_object_strict(b->c, &d, "the sidecar is short", &b->err));
+	treebed_refresh(b);
+	expect_versions(b, "1", "1");
+	treebed_expect(b, "images/image-1/error", "the sidecar is short\n");
+	treebed_verified(b, 1, "2");
+	treebed_refresh(b);
+	expect_versions(b, "2", "2");
+	treebed_expect(b, "images/image-1/state", "verified\n");
+	treebed_expect(b, "images/image-1/error", "the sidecar is short\n");
+}
+
+static void
+damage_is_said(void **state)
+{
+	struct treebed *b = *state;
+	struct digest d;
+
+	treebed_select(b, 1, true);
+	treebed_verified(b, 1, "1");
+	treebed_refresh(b);
+	treebed_digest(1, "1", &d);
+	treebed_ok(b, catalogue_object_corrupt(b->c, &d, "block 3 is bad", true, 1, &b->err));
+	treebed_refresh(b);
+	treebed_expect(b, "images/image-1/state", "degraded\n");
+	treebed_expect(b, "images/image-1/error", "block 3 is bad\n");
+	treebed_ok(b, catalogue_object_healed(b->c, &d, "fetched again", 2, &b->err));
+	treebed_refresh(b);
+	treebed_expect(b, "images/image-1/state", "verified\n");
+	treebed_expect(b, "images/image-1/error", "");
+}
+
 static void
 environment_is_shell_safe(void **state)
 {
@@ -298,6 +428,13 @@ main(void)
 		IN_BED("a failed image says why, also in status", failure_says_why),
 		IN_BED("pending shows the coming version while the old one is shown whole",
 		       pending_shows_the_coming_version),
+		IN_BED("a version that can be read block by block is shown while cache/ has the old one",
+		       rooted_version_is_shown),
+		IN_BED("unless it turns out to be wrong as a whole", failed_version_is_not_shown),
+		IN_BED("T40 why an image is not read block by block stands in error",
+		       strict_reason_is_said),
+		IN_BED("I16 an image with damage that could not be healed is degraded, and says why",
+		       damage_is_said),
 		IN_BED("environment can be read by a shell", environment_is_shell_safe),
 		IN_BED("SHA512SUMS names what is in cache/", sums_name_what_is_cached),
 		IN_BED("status, status.json and metrics tell the same", status_in_three_forms),

@@ -616,24 +616,32 @@ rules_of_opening(void **state)
 	struct tree_object_slot slot = { .listed = true, .expires = 1000 };
 
 	(void)state;
-	assert_int_equal(openrule_decide(&row, &slot, 999, true), 0);
+	assert_int_equal(openrule_decide(&row, &slot, 999, true, false), 0);
 	/* Past its date by the clock, whatever the row says. */
-	assert_int_equal(openrule_decide(&row, &slot, 1000, true), -EKEYEXPIRED);
-	assert_int_equal(openrule_decide(&row, &slot, 1000, false), 0);
+	assert_int_equal(openrule_decide(&row, &slot, 1000, true, false), -EKEYEXPIRED);
+	assert_int_equal(openrule_decide(&row, &slot, 1000, false, false), 0);
 	row.access = ACCESS_EXPIRED;
-	assert_int_equal(openrule_decide(&row, &slot, 999, false), 0);
-	assert_int_equal(openrule_decide(&row, &slot, 999, true), -EKEYEXPIRED);
+	assert_int_equal(openrule_decide(&row, &slot, 999, false, false), 0);
+	assert_int_equal(openrule_decide(&row, &slot, 999, true, false), -EKEYEXPIRED);
 	row.state = OBJECT_MISSING;
-	assert_int_equal(openrule_decide(&row, &slot, 999, false), -EKEYEXPIRED);
+	assert_int_equal(openrule_decide(&row, &slot, 999, false, false), -EKEYEXPIRED);
 	row.access = ACCESS_OK;
-	assert_int_equal(openrule_decide(&row, &slot, 999, false), -ENOENT);
+	assert_int_equal(openrule_decide(&row, &slot, 999, false, false), -ENOENT);
 	row.wanted = true;
-	assert_int_equal(openrule_decide(&row, &slot, 999, false), 0);
-	assert_int_equal(openrule_decide(&row, &slot, 1000, false), -EKEYEXPIRED);
+	assert_int_equal(openrule_decide(&row, &slot, 999, false, false), 0);
+	assert_int_equal(openrule_decide(&row, &slot, 1000, false, false), -EKEYEXPIRED);
+	/* What is here in part counts while it is open: then it is filled. */
+	row.has_tree = true;
+	assert_int_equal(openrule_decide(&row, &slot, 1000, false, false), -EKEYEXPIRED);
+	assert_int_equal(openrule_decide(&row, &slot, 1000, false, true), 0);
+	assert_int_equal(openrule_decide(&row, &slot, 1000, true, true), -EKEYEXPIRED);
+	row.wanted = false;
+	assert_int_equal(openrule_decide(&row, &slot, 999, false, true), 0);
+	assert_int_equal(openrule_decide(&row, &slot, 999, false, false), -ENOENT);
 	row.access = ACCESS_DISTRUSTED;
-	assert_int_equal(openrule_decide(&row, &slot, 999, false), -EKEYREJECTED);
+	assert_int_equal(openrule_decide(&row, &slot, 999, false, true), -EKEYREJECTED);
 	row.access = ACCESS_OK;
-	assert_int_equal(openrule_decide(&row, NULL, 999, false), -ESTALE);
+	assert_int_equal(openrule_decide(&row, NULL, 999, false, false), -ESTALE);
 }
 
 #define IN_BED(title, function) { title, function, treebed_setup, treebed_teardown, NULL }

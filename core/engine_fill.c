@@ -1,0 +1,210 @@
+/*
+ * Images in block mode beyond what readers ask for: what is filled in the background, what is taken
+ * over from an older version first, and what is let go of.
+ *
+ * Places for filling: at most fetch_parallel images fill at once, new versions first, so that they
+ * are whole one after the other, and not all at the end.  A command that asks for all of an image
+ * needs no place, and neither does one that was withdrawn while it is open (engine_linger.c): its
+ * publisher may take the file away any moment.
+ */
+#include "config.h"
+#include "engine_impl.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "io.h"
+#include "log.h"
+#include "plan.h"
+#include "reuse.h"
+#include "stored.h"
+
+/* ---- an older version's blocks ------------------------------------------------------------- */
+
+struct older {
+	const struct digest *new;
+	struct digest old;
+	bool found;
+};
+
+static int
+find_older(void *arg, const struct image_row *row)
+{
+	struct older *o = arg;
+
+	if (!row->has_pending || !digest_equal(&row->pending.sha512, o->new))
+		return 0;
+	o->old = row->meta.sha512;
+	o->found = true;
+	return 0;
+}
+
+/* The image's version that is in the store, as a file to read from; NULL: none. */
+static struct blockfile *
+older_version(struct engine *e, const struct lazyjob *job)
+{
+	struct older o = { .new = &job->digest };
+	struct blockfile *f = NULL;
+	struct object_row row;
+	struct err err = { 0 };
+
+	if (catalogue_image_each(e->catalogue, 0, true, find_older, &o, &err) != 0 || !o.found ||
+	    catalogue_object_get(e->catalogue, &o.old, &row, &err) != 0)
+		return NULL;
+	if (row.state == OBJECT_VERIFIED && row.has_tree &&
+	    stored_open(e->config.store, &o.old, row.size, &row.tree, &f, &err) != 0)
+		f = NULL;
+	object_row_release(&row);
+	return f;
+}
+
+void
+engine_begin_reuse(struct engine *e, struct lazyjob *job)
+{
+	struct reuse_config config = {
+		.lazy = job->lazy, .to = job->file, .notify_fd = e->notify_fd,
+		.landed = engine_tell_landed, .arg = e,
+	};
+	struct err err = { 0 };
+
+	if (!job->pending || job->reused || blockfile_n_missing(job->file) == 0)
+		return;
+	job->reused = true;
+	config.from = older_version(e, job);
+	if (config.from != NULL && reuse_new(&job->reuse, &config, &err) != 0)
+		engine_log_lazyjob(LOG_LVL_WARNING, job, &err);
+	blockfile_unref(config.from);
+}
+
+void
+engine_look_at_reuse(struct engine *e, struct lazyjob *job)
+{
+	struct err err = { 0 };
+	char hex[DIGEST_HEX + 1];
+	int64_t bytes = 0;
+
+	if (job->reuse == NULL || !reuse_is_over(job->reuse))
+		return;
+	digest_hex(&job->digest, hex);
+	if (reuse_result(job->reuse, &bytes, &err) != 0)
+		log_err(LOG_LVL_INFO, hex, &err);
+	log_info("%s: %lld bytes taken from the version before", hex, (long long)bytes);
+	pthread_mutex_lock(&e->lock);
+	e->status.reused_bytes += bytes;
+	pthread_mutex_unlock(&e->lock);
+	reuse_free(job->reuse);
+	job->reuse = NULL;
+}
+
+/* ---- places -------------------------------------------------------------------------------- */
+
+static bool
+needs_no_place(const struct lazyjob *job)
+{
+	return job->asked || job->withdrawn;
+}
+
+static enum lazy_fill
+wanted_fill(struct engine *e, const struct lazyjob *job)
+{
+	return plan_fill(engine_conf(e), job->pending, needs_no_place(job));
+}
+
+static bool
+takes_place(const struct lazyjob *job)
+{
+	return job->filling && !needs_no_place(job) &&
+	       (job->state == LAZYJOB_ROOTING || job->state == LAZYJOB_SERVING);
+}
+
+/* The file changes places with what the plan says only when that is something else. */
+static void
+set_fill(struct lazyjob *job, enum lazy_fill fill)
+{
+	if (job->state != LAZYJOB_SERVING || job->reuse != NULL || job->fill == fill)
+		return;
+	job->fill = fill;
+	lazy_fill(job->lazy, fill);
+}
+
+static void
+set_due(struct engine *e, struct lazyjob *job, bool due)
+{
+	if (job->due == due)
+		return;
+	pthread_rwlock_wrlock(&e->lazies);
+	job->due = due;
+	pthread_rwlock_unlock(&e->lazies);
+}
+
+static void
+give_places(struct engine *e, bool pending, int64_t *free_places)
+{
+	for (struct lazyjob *job = e->lazyjobs; job != NULL; job = job->next) {
+		enum lazy_fill fill = wanted_fill(e, job);
+
+		if (job->pending != pending)
+			continue;
+		set_due(e, job, fill != LAZY_FILL_NOT);
+		if (fill == LAZY_FILL_NOT) {
+			job->filling = false;
+		} else if (!job->filling && (needs_no_place(job) || *free_places > 0)) {
+			job->filling = true;
+			*free_places -= !needs_no_place(job);
+		}
+		set_fill(job, job->filling ? fill : LAZY_FILL_NOT);
+	}
+}
+
+void
+engine_plan_fill(struct engine *e)
+{
+	int64_t free_places = engine_conf(e)->fetch_parallel;
+
+	for (const struct lazyjob *job = e->lazyjobs; job != NULL; job = job->next)
+		free_places -= takes_place(job);
+	give_places(e, true, &free_places);
+	give_places(e, false, &free_places);
+}
+
+/* ---- rest ----------------------------------------------------------------------------------- */
+
+static void
+rest(struct engine *e, struct lazyjob *job)
+{
+	struct digest d = job->digest;
+
+	if (job->rooted || job->due) {
+		engine_stop_lazyjob(e, job);
+		job->state = LAZYJOB_QUEUED;
+	} else {
+		engine_drop_lazyjob(e, job);
+	}
+	engine_tell_activity(e, &d, false);
+}
+
+/*
+ * An image that is neither open nor filled keeps descriptors and its tree for nothing.  What is here
+ * of it stays, and is found again by the next reader.
+ */
+void
+engine_rest_lazyjobs(struct engine *e)
+{
+	struct lazyjob *job, *next;
+
+	for (job = e->lazyjobs; job != NULL; job = next) {
+		struct lazy_figures figures = { .active = false };
+
+		next = job->next;
+		if (job->state != LAZYJOB_ROOTING && job->state != LAZYJOB_SERVING)
+			continue;
+		if (job->waiting || job->filling || job->asked || job->reuse != NULL ||
+		    engine_is_open(e, &job->digest))
+			continue;
+		lazy_figures(job->lazy, &figures);
+		/* One that has all its granules is about to be checked. */
+		if (figures.active || (job->file != NULL && blockfile_n_missing(job->file) == 0))
+			continue;
+		rest(e, job);
+	}
+}

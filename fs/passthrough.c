@@ -1,0 +1,489 @@
+/*
+ * passthrough.c - the table of objects that the kernel reads by itself.
+ *
+ * Notes to the supervisor are sent without the lock, so that two for one object could change
+ * places; they do not, because an entry has one note under way at a time: it is OFFERED until the
+ * answer comes, and what is decided meanwhile is done then.
+ *
+ * When an object has another file now (it was lost and fetched again), nothing is offered while the
+ * old one is still open: the kernel refuses two backing files behind one node.
+ */
+#include "config.h"
+#include "fs/passthrough.h"
+
+#include <errno.h>
+#include <linux/fsverity.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "core/log.h"
+#include "core/verity.h"
+#include "core/vtree.h"
+
+enum state { AUDITING, OFFERED, USABLE, WITHDRAWN };
+
+enum { BUCKETS = 64 };
+
+struct entry {
+	struct entry *next;
+	struct digest digest;
+	enum state state;
+	bool measured;		/* the kernel checks it: of use whatever integrity says */
+	bool doomed;		/* OFFERED: withdraw it when the answer comes */
+	bool stale;		/* the object has another file, or none: not usable any more */
+	int id;			/* USABLE, WITHDRAWN */
+	int64_t n_open;
+};
+
+struct passthrough {
+	struct passthrough_ops ops;
+	pthread_mutex_t lock;		/* protects all below */
+	bool on;
+	const char *never;		/* why nothing is offered any more; NULL */
+	struct entry *buckets[BUCKETS];
+	int64_t n_usable, n_open;
+};
+
+struct passthrough *
+passthrough_new(const struct passthrough_ops *ops, bool possible, bool on)
+{
+	struct passthrough *p = xcalloc(1, sizeof(*p));
+
+	p->ops = *ops;
+	p->on = on;
+	p->never = possible ? NULL : "this libfuse is older than 3.13";
+	pthread_mutex_init(&p->lock, NULL);
+	return p;
+}
+
+void
+passthrough_free(struct passthrough *p)
+{
+	if (p == NULL)
+		return;
+	for (size_t i = 0; i < BUCKETS; i++)
+		while (p->buckets[i] != NULL) {
+			struct entry *e = p->buckets[i];
+
+			p->buckets[i] = e->next;
+			free(e);
+		}
+	pthread_mutex_destroy(&p->lock);
+	free(p);
+}
+
+/* ---- the lock is held ----------------------------------------------------------------------- */
+
+static struct entry **
+bucket_of(struct passthrough *p, const struct digest *d)
+{
+	return &p->buckets[d->bytes[0] % BUCKETS];
+}
+
+static struct entry *
+find(struct passthrough *p, const struct digest *d)
+{
+	struct entry *e = *bucket_of(p, d);
+
+	while (e != NULL && !digest_equal(&e->digest, d))
+		e = e->next;
+	return e;
+}
+
+static struct entry *
+add(struct passthrough *p, const struct digest *d, enum state state)
+{
+	struct entry *e = xcalloc(1, sizeof(*e)), **bucket = bucket_of(p, d);
+
+	e->digest = *d;
+	e->state = state;
+	e->next = *bucket;
+	*bucket = e;
+	return e;
+}
+
+static void
+drop(struct passthrough *p, struct entry *e)
+{
+	struct entry **at = bucket_of(p, &e->digest);
+
+	while (*at != e)
+		at = &(*at)->next;
+	*at = e->next;
+	free(e);
+}
+
+/* What is to be done when the lock was let go. */
+struct deeds {
+	bool changed, close;
+};
+
+/* An entry that nobody has open and that cannot be used is no more. */
+static void
+drop_if_idle(struct passthrough *p, struct entry *e, struct deeds *deeds)
+{
+	if (e->state != WITHDRAWN || e->n_open > 0)
+		return;
+	deeds->close = true;
+	drop(p, e);
+}
+
+static void
+withdraw(struct passthrough *p, struct entry *e, struct deeds *deeds)
+{
+	switch (e->state) {
+	case AUDITING:
+		drop(p, e);
+		break;
+	case OFFERED:
+		e->doomed = true;
+		break;
+	case USABLE:
+		p->n_usable--;
+		e->state = WITHDRAWN;
+		deeds->changed = true;
+		drop_if_idle(p, e, deeds);
+		break;
+	case WITHDRAWN:
+		break;
+	}
+}
+
+/* ---- without the lock ----------------------------------------------------------------------- */
+
+static void
+carry_out(struct passthrough *p, const struct digest *d, const struct deeds *deeds)
+{
+	if (deeds->close)
+		p->ops.close(p->ops.arg, d);
+	if (deeds->changed)
+		p->ops.changed(p->ops.arg, d);
+}
+
+/* Linux fs-verity: the kernel has checked, and goes on checking, every page that it reads. */
+static bool
+is_measured(struct blockfile *f)
+{
+	union {
+		struct fsverity_digest head;
+		char room[sizeof(struct fsverity_digest) + DIGEST_BYTES];
+	} m = { .head.digest_size = DIGEST_BYTES };
+
+	return ioctl(blockfile_fd(f), FS_IOC_MEASURE_VERITY, &m) == 0 &&
+	       m.head.digest_algorithm == FS_VERITY_HASH_ALG_SHA512 &&
+	       m.head.digest_size == DIGEST_BYTES &&
+	       memcmp(m.room + sizeof(m.head), vtree_id(blockfile_tree(f))->verity.bytes,
+		      DIGEST_BYTES) == 0;
+}
+
+/* The lock is held.  An entry to be offered, or NULL. */
+static struct entry *
+prepare_offer(struct passthrough *p, const struct digest *d)
+{
+	struct entry *e = find(p, d);
+
+	if (p->never != NULL || (e != NULL && e->state != AUDITING))
+		return NULL;
+	if (e == NULL)
+		e = add(p, d, OFFERED);
+	e->state = OFFERED;
+	return e;
+}
+
+static void
+offer(struct passthrough *p, const struct digest *d, struct blockfile *f, bool measured)
+{
+	struct entry *e;
+	bool offered;
+
+	if (!blockfile_is_complete(f))
+		return;
+	pthread_mutex_lock(&p->lock);
+	e = measured || p->on ? prepare_offer(p, d) : NULL;
+	offered = e != NULL;
+	if (offered)
+		e->measured = measured;
+	pthread_mutex_unlock(&p->lock);
+	if (!offered || p->ops.open(p->ops.arg, d, blockfile_fd(f)) == 0)
+		return;
+	/* The supervisor is busy or gone: the next one who opens it asks again. */
+	passthrough_answered(p, d, -EAGAIN);
+}
+
+bool
+passthrough_opened(struct passthrough *p, const struct digest *d, struct blockfile *f)
+{
+	bool audit = false, look;
+
+	pthread_mutex_lock(&p->lock);
+	look = p->never == NULL && find(p, d) == NULL;
+	pthread_mutex_unlock(&p->lock);
+	if (!look || !blockfile_is_complete(f))
+		return false;
+	if (is_measured(f)) {
+		offer(p, d, f, true);
+		return false;
+	}
+	pthread_mutex_lock(&p->lock);
+	if (p->on && find(p, d) == NULL) {
+		add(p, d, AUDITING);
+		audit = true;
+	}
+	pthread_mutex_unlock(&p->lock);
+	return audit;
+}
+
+void
+passthrough_audited(struct passthrough *p, const struct digest *d, struct blockfile *f)
+{
+	offer(p, d, f, false);
+}
+
+void
+passthrough_lost(struct passthrough *p, const struct digest *d)
+{
+	struct deeds deeds = { false, false };
+	struct entry *e;
+
+	pthread_mutex_lock(&p->lock);
+	e = find(p, d);
+	if (e != NULL) {
+		e->stale = true;
+		withdraw(p, e, &deeds);
+	}
+	pthread_mutex_unlock(&p->lock);
+	carry_out(p, d, &deeds);
+}
+
+/* ---- the supervisor's answer ---------------------------------------------------------------- */
+
+/* Why nothing of this mount can be passed through; NULL: this one alone, or now alone. */
+static const char *
+reason_for_good(int rc)
+{
+	switch (-rc) {
+	case EPERM:
+		return "it lacks CAP_SYS_ADMIN, or the kernel did not agree to it";
+	case ENOTTY: case EINVAL: case ENOSYS:
+		return "this kernel is older than 6.9";
+	case EOPNOTSUPP:
+		return "this kernel is built without it";
+	case ELOOP:
+		return "cache_dir lies on a stacked file system";
+	default:
+		return NULL;
+	}
+}
+
+static void
+say_never(const char *why)
+{
+	log_warning("passthrough: no (%s): images are read and checked by the daemon", why);
+}
+
+void
+passthrough_answered(struct passthrough *p, const struct digest *d, int rc)
+{
+	struct deeds deeds = { false, false };
+	const char *never = rc < 0 ? reason_for_good(rc) : NULL;
+	struct entry *e;
+
+	pthread_mutex_lock(&p->lock);
+	e = find(p, d);
+	if (e == NULL || e->state != OFFERED) {
+		never = NULL;
+	} else if (rc <= 0) {
+		drop(p, e);
+		if (p->never != NULL)
+			never = NULL;
+		else
+			p->never = never;
+	} else {
+		e->id = rc;
+		e->state = USABLE;
+		p->n_usable++;
+		deeds.changed = true;
+		if (e->doomed || !(p->on || e->measured))
+			withdraw(p, e, &deeds);
+	}
+	pthread_mutex_unlock(&p->lock);
+	if (never != NULL)
+		say_never(never);
+	carry_out(p, d, &deeds);
+}
+
+/* ---- review --------------------------------------------------------------------------------- */
+
+struct review {
+	enum passthrough_fate (*judge)(void *arg, const struct digest *d);
+	void *arg;
+};
+
+/* The lock is held. */
+static void
+review_one(struct passthrough *p, struct entry *e, const struct review *r, struct deeds *deeds)
+{
+	enum passthrough_fate fate = r->judge(r->arg, &e->digest);
+	bool may;
+
+	e->stale |= fate == PASSTHROUGH_GONE;
+	may = (p->on || e->measured) && !e->stale && fate == PASSTHROUGH_FREE;
+	if (e->state == OFFERED) {
+		e->doomed = !may;
+	} else if (!may) {
+		withdraw(p, e, deeds);
+	} else if (e->state == WITHDRAWN) {
+		e->state = USABLE;
+		p->n_usable++;
+		deeds->changed = true;
+	}
+}
+
+void
+passthrough_review(struct passthrough *p,
+		   enum passthrough_fate (*judge)(void *arg, const struct digest *d), void *arg)
+{
+	const struct review r = { judge, arg };
+
+	for (size_t i = 0; i < BUCKETS; i++) {
+		struct entry *e, *next;
+
+		pthread_mutex_lock(&p->lock);
+		for (e = p->buckets[i]; e != NULL; e = next) {
+			struct deeds deeds = { false, false };
+			struct digest d = e->digest;
+
+			next = e->next;
+			review_one(p, e, &r, &deeds);
+			if (!deeds.close && !deeds.changed)
+				continue;
+			pthread_mutex_unlock(&p->lock);
+			carry_out(p, &d, &deeds);
+			pthread_mutex_lock(&p->lock);
+			/* Others were in between: from the start, which is done with soon. */
+			next = p->buckets[i];
+		}
+		pthread_mutex_unlock(&p->lock);
+	}
+}
+
+/* With integrity = read again everything is denied that the kernel does not measure. */
+static enum passthrough_fate
+judge_by_state(void *arg, const struct digest *d)
+{
+	const struct entry *e = find(arg, d);
+
+	return e->state == WITHDRAWN || e->doomed ? PASSTHROUGH_DENIED : PASSTHROUGH_FREE;
+}
+
+void
+passthrough_set_on(struct passthrough *p, bool on)
+{
+	bool was;
+
+	pthread_mutex_lock(&p->lock);
+	was = p->on;
+	p->on = on;
+	pthread_mutex_unlock(&p->lock);
+	if (was && !on)
+		passthrough_review(p, judge_by_state, p);
+}
+
+/* ---- open files ----------------------------------------------------------------------------- */
+
+bool
+passthrough_is_usable(struct passthrough *p, const struct digest *d)
+{
+	const struct entry *e;
+	bool usable;
+
+	if (p == NULL)
+		return false;
+	pthread_mutex_lock(&p->lock);
+	e = p->n_usable > 0 ? find(p, d) : NULL;
+	usable = e != NULL && e->state == USABLE;
+	pthread_mutex_unlock(&p->lock);
+	return usable;
+}
+
+int
+passthrough_enter(struct passthrough *p, const struct digest *d)
+{
+	struct entry *e;
+	int id = 0;
+
+	if (p == NULL)
+		return 0;
+	pthread_mutex_lock(&p->lock);
+	e = find(p, d);
+	if (e != NULL && e->state == USABLE) {
+		id = e->id;
+		e->n_open++;
+		p->n_open++;
+	}
+	pthread_mutex_unlock(&p->lock);
+	return id;
+}
+
+void
+passthrough_leave(struct passthrough *p, const struct digest *d)
+{
+	struct deeds deeds = { false, false };
+	struct entry *e;
+
+	if (p == NULL)
+		return;
+	pthread_mutex_lock(&p->lock);
+	e = find(p, d);
+	if (e != NULL && e->n_open > 0) {
+		e->n_open--;
+		p->n_open--;
+		drop_if_idle(p, e, &deeds);
+	}
+	pthread_mutex_unlock(&p->lock);
+	carry_out(p, d, &deeds);
+}
+
+/* ---- for status ----------------------------------------------------------------------------- */
+
+void
+passthrough_describe(struct passthrough *p, struct buf *out)
+{
+	pthread_mutex_lock(&p->lock);
+	if (p->never != NULL)
+		buf_printf(out, "no (%s)", p->never);
+	else if (!p->on)
+		buf_puts(out, "no (integrity = read)");
+	else
+		buf_puts(out, "yes");
+	pthread_mutex_unlock(&p->lock);
+}
+
+void
+passthrough_count(struct passthrough *p, int64_t *n_objects, int64_t *n_open)
+{
+	*n_objects = *n_open = 0;
+	if (p == NULL)
+		return;
+	pthread_mutex_lock(&p->lock);
+	*n_objects = p->n_usable;
+	*n_open = p->n_open;
+	pthread_mutex_unlock(&p->lock);
+}
+
+/* The lock is held while fn runs: it must not come back here. */
+void
+passthrough_each_held(struct passthrough *p,
+		      void (*fn)(void *arg, const struct digest *d, int64_t n_open), void *arg)
+{
+	if (p == NULL)
+		return;
+	pthread_mutex_lock(&p->lock);
+	for (size_t i = 0; i < BUCKETS; i++)
+		for (const struct entry *e = p->buckets[i]; e != NULL; e = e->next)
+			if (e->state == WITHDRAWN && e->n_open > 0)
+				fn(arg, &e->digest, e->n_open);
+	pthread_mutex_unlock(&p->lock);
+}

@@ -1,0 +1,193 @@
+/*
+ * cmd_digest.c - what a publisher puts into a list: size, SHA-512, fs-verity digest; the sidecar.
+ *
+ * One pass with all cores.  The sidecar is the Merkle tree as `fsverity digest --hash-alg=sha512
+ * --block-size=4096 --out-merkle-tree=` writes it (core/verity.h): level 0 goes to its place while
+ * the image is read, the levels above follow at the end, and the file gets its name when it is
+ * whole.
+ *
+ * Runs as the caller: no configuration, no catalogue, no daemon.
+ */
+#include "config.h"
+#include "ctl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/audit.h"
+#include "core/cleanup.h"
+#include "core/io.h"
+#include "newfile.h"
+#include "progress.h"
+
+struct work {
+	struct ctl *ctl;
+	const char *file;
+	char *sidecar;			/* its name, NULL: none is wanted */
+	int fd;
+	struct stat before;
+	struct newfile out;
+	struct verity_shape shape;
+	struct audit audit;
+	struct progress bar;
+	atomic_int write_rc;		/* the first failed write of level 0 */
+};
+
+/* ---- the files ------------------------------------------------------------------------------- */
+
+static int
+open_image(struct work *w, struct err *err)
+{
+	w->fd = open(w->file, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if (w->fd < 0 || fstat(w->fd, &w->before) != 0)
+		return err_set(err, errno, "cannot open '%s': %s", w->file,
+			       strerrordesc_np(errno));
+	if (!S_ISREG(w->before.st_mode))
+		return err_set(err, EINVAL, "'%s' is no regular file", w->file);
+	if (!verity_shape_init(&w->shape, w->before.st_size))
+		return err_set(err, EFBIG, "'%s' has more bytes than an image may have", w->file);
+	return 0;
+}
+
+static int
+open_sidecar(struct work *w, struct err *err)
+{
+	CLEANUP_FREE char *name = NULL;
+	const char *slash = strrchr(w->file, '/');
+	struct stat st;
+
+	if (w->sidecar == NULL)
+		return 0;
+	if (stat(w->sidecar, &st) == 0 && st.st_dev == w->before.st_dev &&
+	    st.st_ino == w->before.st_ino)
+		return err_set(err, EINVAL, "'%s' is the image itself", w->sidecar);
+	name = xasprintf("%s.fsv", slash != NULL ? slash + 1 : w->file);
+	return newfile_open(&w->out, w->sidecar, name, err);
+}
+
+/* ---- the pass -------------------------------------------------------------------------------- */
+
+/* Any thread. */
+static void
+write_level0(void *arg, int64_t g, const unsigned char block[VERITY_BLOCK])
+{
+	struct work *w = arg;
+	int ok = 0, rc;
+
+	rc = io_pwrite_all(w->out.fd, block, VERITY_BLOCK,
+			   w->shape.offset[0] + g * VERITY_BLOCK);
+	if (rc != 0)
+		atomic_compare_exchange_strong(&w->write_rc, &ok, rc);
+}
+
+static int
+show(void *arg, int64_t done)
+{
+	struct work *w = arg;
+
+	progress_update(&w->bar, done, w->audit.size);
+	return atomic_load(&w->write_rc);
+}
+
+static int
+write_prefix(struct work *w)
+{
+	const void *prefix;
+	size_t len;
+
+	prefix = verity_builder_prefix(w->audit.builder, &len);
+	return io_pwrite_all(w->out.fd, prefix, len, 0);
+}
+
+static bool
+image_changed(const struct work *w)
+{
+	struct stat now;
+
+	return fstat(w->fd, &now) != 0 || now.st_size != w->before.st_size ||
+	       now.st_mtim.tv_sec != w->before.st_mtim.tv_sec ||
+	       now.st_mtim.tv_nsec != w->before.st_mtim.tv_nsec;
+}
+
+static int
+hash(struct work *w, struct err *err)
+{
+	int rc, wrote;
+
+	w->audit = (struct audit){ .fd = w->fd, .size = w->before.st_size, .whole = true,
+				   .progress = show, .arg = w };
+	if (w->sidecar != NULL)
+		w->audit.level0 = write_level0;
+	progress_begin(&w->bar, w->file, w->ctl->out.verbosity < 0 || w->ctl->out.json);
+	rc = audit_run(&w->audit, err);
+	progress_end(&w->bar);
+	wrote = atomic_load(&w->write_rc);
+	if (rc == 0 && wrote == 0 && w->sidecar != NULL)
+		wrote = write_prefix(w);
+	if (wrote != 0)
+		return err_set(err, -wrote, "cannot write '%s': %s", w->sidecar,
+			       strerrordesc_np(-wrote));
+	if (rc != 0)
+		return err_prefix(err, "'%s'", w->file);
+	if (image_changed(w))
+		return err_set(err, EAGAIN, "'%s' was changed while it was read", w->file);
+	return w->sidecar != NULL ? newfile_publish(&w->out, w->ctl->umask, err) : 0;
+}
+
+/* ---- telling --------------------------------------------------------------------------------- */
+
+/* The members of the hv:image object, to be pasted into a list. */
+static void
+tell(struct work *w)
+{
+	struct output *o = &w->ctl->out;
+	struct jsonw *json = output_json(o);
+	char sha512[DIGEST_HEX + 1], verity[DIGEST_HEX + 1];
+
+	digest_hex(&w->audit.sha512, sha512);
+	digest_hex(&w->audit.verity, verity);
+	if (json != NULL) {
+		jsonw_string(json, "file", w->file);
+		jsonw_integer(json, "size", w->audit.size);
+		jsonw_string(json, "sha512", sha512);
+		jsonw_string(json, "fsverity_sha512", verity);
+		jsonw_string(json, "sidecar", w->sidecar != NULL ? w->sidecar : "");
+		return;
+	}
+	output_line(o, "\"hv:size\": %" PRId64 ",", w->audit.size);
+	output_line(o, "\"sl:checksum:sha512\": \"%s\",", sha512);
+	output_line(o, "\"sl:checksum:fsverity-sha512\": \"%s\"", verity);
+}
+
+int
+cmd_digest(struct ctl *ctl, const struct options *opt, char **args, size_t n)
+{
+	struct work w = { .ctl = ctl, .file = args[0], .fd = -1, .out = { .fd = -1, .dir = -1 } };
+	struct err err = { 0 };
+	int rc;
+
+	(void)n;
+	if (opt->output != NULL && opt->no_sidecar)
+		return ctl_usage(ctl, "digest", "-o and --no-sidecar exclude each other");
+	if (opt->output != NULL)
+		w.sidecar = xstrdup(opt->output);
+	else if (!opt->no_sidecar)
+		w.sidecar = xasprintf("%s.fsv", w.file);
+	rc = open_image(&w, &err);
+	if (rc == 0)
+		rc = open_sidecar(&w, &err);
+	if (rc == 0)
+		rc = hash(&w, &err);
+	if (rc == 0)
+		tell(&w);
+	verity_builder_free(w.audit.builder);
+	newfile_release(&w.out);
+	close_keep_errno(w.fd);
+	free(w.sidecar);
+	return rc == 0 ? EXIT_DONE : ctl_fail(ctl, &err);
+}
