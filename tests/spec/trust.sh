@@ -283,4 +283,29 @@ check 'images come back with a list that another endorser signed' wait_for "$VMI
 check_is 'images that come back to trust are not downloaded' "$fetched" "$(web_requests img)"
 check_is 'what is trusted again can be opened again' open "$(opens "$object")"
 
+# ---- a version that another signer's list has replaced --------------------------------------------
+
+pki_user olga root && pki_user petra root || bail 'no PKI'
+image_file berry1.img && image_file berry2.img
+publish olga shared.list shared 1 "$(image_entry berry Berry 1 berry1.img)"
+for user in olga petra; do
+	ctl -q endorser add $user --from-cert "$PKI/$user.pem" || bail "no endorser $user"
+done
+ctl -q subscribe "$WEB_URL/shared.list" --endorser olga --select all && ctl -q endorser link petra shared &&
+    ctl -q fetch berry || bail 'the shared list is not accepted'
+wait_for "$VMI_PATIENCE" cmp -s "$MNT/cache/berry" "$WWW/berry1.img"
+old=$(readlink -f "$MNT/cache/berry")
+hold machine "$old"
+held machine "same $WWW/berry1.img" >/dev/null
+publish petra shared.list shared 2 "$(image_entry berry Berry 2 berry2.img)"
+ctl -q update shared && ctl -q fetch berry
+check 'a version that another signer replaced stays readable' wait_for "$VMI_PATIENCE" cmp -s "$MNT/cache/berry" "$WWW/berry2.img"
+check_is 'and open' open "$(opens "$old")"
+pki_revoke root olga && pki_crl root && pki_trust_crl "$CERTS" root
+check 'until its own signer is revoked: then whoever has it open reads no more of it' \
+    wait_for "$VMI_PATIENCE" cut_off machine
+check_is 'and nobody can open it' EKEYREJECTED "$(opens "$old")"
+check 'the version that replaced it has its own signer, and stays' cmp "$MNT/cache/berry" "$WWW/berry2.img"
+check_like 'the log says whose it was' "earlier versions signed by '.*CN=olga': no longer trusted" "$(cat "$LOG")"
+
 plan_done
