@@ -64,6 +64,7 @@ read_object(struct cat_query *q, struct object_row *r)
 	r->access = (enum object_access)next_int(q);
 	r->has_tree = next_digest(q, &r->tree);
 	r->has_root = next_digest(q, &r->root);
+	r->root_listed = next_bool(q) && r->has_root;
 	r->degraded = next_bool(q);
 	r->strict_reason = next_text(q);
 	if (r->state != OBJECT_VERIFIED && r->has_tree &&

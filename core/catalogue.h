@@ -265,6 +265,11 @@ struct object_row {
 	 */
 	bool has_root;
 	struct digest root;
+	/*
+	 * A list names it, so that it has to be that of the bytes (code 40).  An attestation alone opens
+	 * the way to block mode, and takes no image away whose SHA-512 is right.
+	 */
+	bool root_listed;
 	bool degraded;		/* verified, but blocks are bad that could not be healed */
 	char *strict_reason;	/* why it is fetched as a stream although it has a root, "" */
 };

@@ -97,6 +97,13 @@
 	" THEN " ONLY_ONE(KEPT_ROOTS("o.digest", "o.size", "o.tree")) \
 	" ELSE " ROOT("o.digest", "o.size") " END"
 
+/* A list that is in force has signed one itself. */
+#define LISTED(digest) \
+	"(EXISTS (SELECT 1 FROM image i JOIN meta m ON m.id = i.meta" \
+	" WHERE i.sha512 = " digest " AND i.live = 1 AND m.verity IS NOT NULL)" \
+	" OR EXISTS (SELECT 1 FROM image i JOIN meta m ON m.id = i.pending" \
+	" WHERE i.pending_sha512 = " digest " AND i.live = 1 AND m.verity IS NOT NULL))"
+
 #define OBJECT \
 	"SELECT o.id, o.rev, o.ino, o.digest, o.size, o.mtime, o.state, o.tries, o.next_try," \
 	" o.code, o.error, o.etag, o.etag_url, o.fetched," \
@@ -108,7 +115,7 @@
 	" CASE WHEN " LIVE_NAMES("o.digest") " THEN 0" \
 	" WHEN " EXPIRED_NAMES("o.digest", " AND trust = 'withdrawn'") " THEN 1" \
 	" WHEN " EXPIRED_NAMES("o.digest", "") " THEN 2 ELSE 1 END," \
-	" o.tree, " OBJECT_ROOT ", o.degraded, o.strict_reason FROM object o "
+	" o.tree, " OBJECT_ROOT ", " LISTED("o.digest") ", o.degraded, o.strict_reason FROM object o "
 
 #define ATTESTATION \
 	"SELECT a.id, a.message, a.payload, a.source, a.list_id, a.subject, a.issuer," \

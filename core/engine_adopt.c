@@ -3,7 +3,7 @@
  *
  *   row VERIFIED, file right     nothing to do
  *   row VERIFIED, file missing   the row becomes MISSING: "not cached"
- *   row not VERIFIED, file there a crash fell between rename and commit: the file is hashed, and adopted
+ *   row not VERIFIED, file there a crash fell between rename and commit: it is hashed, and adopted
  *                                or quarantined
  *   file without row             lost+found
  *   partial of an image that nobody wants any more    goes (engine_linger.c): it is no image yet
@@ -46,7 +46,7 @@ add_row(void *arg, const struct object_row *row)
 
 	a->rows = xrealloc(a->rows, (a->n + 1) * sizeof(*a->rows));
 	a->rows[a->n++] = (struct known){ .digest = row->digest, .size = row->size,
-					  .has_root = row->has_root, .root = row->root,
+					  .has_root = row->root_listed, .root = row->root,
 					  .verified = row->state == OBJECT_VERIFIED };
 	return 0;
 }

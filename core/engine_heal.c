@@ -7,7 +7,7 @@
  *   found bad     the bytes are kept in quarantine, the row says so once (event CorruptFound), and
  *                 the granule is wished for
  *   landed        readers were told by the lane's thread.  When none is bad any more: CorruptHealed
- *   failed        EIO for that granule, the object is degraded; before a back-off has passed the next
+ *   failed        EIO for that granule, the object is degraded; until a back-off is over the next
  *                 reader of a bad granule gets the same answer without a request
  *
  * If even the network's bytes do not match the tree, the tree itself may be wrong: a pass over the
@@ -270,7 +270,7 @@ rebuild(struct engine *e, struct heal *heal)
 	pass = pass_new(PASS_REBUILD, &heal->digest, heal->size);
 	pass->urgent = true;
 	if (catalogue_object_get(e->catalogue, &heal->digest, &row, &err) == 0) {
-		pass->has_root = row.has_root;
+		pass->has_root = row.root_listed;
 		pass->root = row.root;
 		object_row_release(&row);
 	}
@@ -301,8 +301,8 @@ engine_heal_after_rebuild(struct engine *e, const struct pass *pass)
 /* ---- fetching ------------------------------------------------------------------------------ */
 
 /*
- * By a lane's thread.  The note first: whoever finds the granule bad again when it was told has landed
- * must not join a heal that is over.
+ * By a lane's thread.  The note first: whoever finds the granule bad again when it was told has
+ * landed must not join a heal that is over.
  */
 static void
 on_landed(void *arg, struct blockfile *f, int64_t off, const void *data, size_t size)
@@ -387,8 +387,8 @@ is_stored(struct engine *e, const struct digest *d)
 }
 
 /*
- * Not this granule alone: the object's name is on no file, or not on this one.  Readers are told that
- * what they have is lost, and ask again.
+ * Not this granule alone: the object's name is on no file, or not on this one.  Readers are told
+ * that what they have is lost, and ask again.
  */
 static bool
 is_other_file(struct engine *e, struct heal *heal, int rc, const struct err *why)

@@ -1,6 +1,6 @@
 /*
- * Wants: what becomes of a reader, or a command, that asks for an object's bytes, and of a file that
- * turned out to be bad.
+ * Wants: what becomes of a reader, or a command, that asks for an object's bytes, and of a file
+ * that turned out to be bad.
  *
  *   object      file                the engine
  *   verified    can be opened       answers with it
@@ -36,7 +36,7 @@ engine_begin_rebuild(struct engine *e, const struct object_row *row, const struc
 	digest_hex(&row->digest, hex);
 	log_warning("%s: %s; it is made anew from the whole file", hex, why->text);
 	pass = pass_new(PASS_REBUILD, &row->digest, row->size);
-	pass->has_root = row->has_root;
+	pass->has_root = row->root_listed;
 	pass->root = row->root;
 	pass->urgent = true;
 	passes_add(e->passes, pass);
@@ -238,7 +238,10 @@ note_tree(struct engine *e, const struct pass *pass, struct err *err)
 	return rc;
 }
 
-/* The bytes are the image's, and the tree that was signed is not theirs: nobody may rely on either. */
+/*
+ * The bytes are the image's, and the tree that was signed is not theirs: nobody may rely on
+ * either.
+ */
 static void
 accuse(struct engine *e, const struct pass *pass)
 {

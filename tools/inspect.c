@@ -32,7 +32,7 @@ inspect_init(struct inspect *i, const struct object_row *row, const char *name)
 	i->wanted = row->wanted;
 	i->has_tree = row->has_tree;
 	i->tree = row->tree;
-	i->has_root = row->has_root;
+	i->has_root = row->root_listed;
 	i->root = row->root;
 }
 

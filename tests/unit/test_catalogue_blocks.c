@@ -45,6 +45,16 @@ assert_blocks(struct fixture *f, char letter, const char *expected)
 	object_row_release(&r);
 }
 
+/* Whether a list itself has signed the root. */
+static void
+assert_listed(struct fixture *f, char letter, bool expected)
+{
+	struct object_row r = object(f, letter);
+
+	assert_int_equal(r.root_listed, expected);
+	object_row_release(&r);
+}
+
 static int64_t
 object_rev(struct fixture *f, char letter)
 {
@@ -227,6 +237,7 @@ root_of_a_list(void **state)
 
 	publish(f, sub, "1", ENTRIES(IMG("a", "1", 'a', .verity = '1'), IMG("b", "1", 'b')));
 	assert_blocks(f, 'a', "r1");
+	assert_listed(f, 'a', true);
 	assert_blocks(f, 'b', "-");
 	publish(f, sub, "2", ENTRIES(IMG("a", "1", 'a'), IMG("b", "1", 'b', .verity = '2')));
 	assert_blocks(f, 'a', "-");
@@ -452,6 +463,8 @@ blocks_only_attests_any_image(void **state)
 	of_image = image_rev(f, "a");
 	OK(attest(f, SITE, CLAIMS(SAYS('a', '1'), SAYS('c', '3'))));
 	assert_blocks(f, 'a', "r1");
+	/* It opens the way to block mode, and takes no image away. */
+	assert_listed(f, 'a', false);
 	assert_sidecars(f, 'a', "https://example.org/a-1.img.fsv 0");
 	assert_true(object_rev(f, 'a') > rev && image_rev(f, "a") > of_image);
 	/* What was attested before a list named it. */
