@@ -142,6 +142,8 @@ evict_blocks(struct engine *e, const struct digest *d)
 	}
 	store_blocks_drop(e->config.store, d);
 	engine_drop_heal(e, d);
+	err_set(&why, ENOENT, "the image was evicted");
+	engine_drop_examination(e, d, &why);
 	engine_forget_audited(e, d);
 }
 

@@ -128,14 +128,18 @@ settle_orphan(struct engine *e, const struct pass *pass, struct lazyjob *job)
 	struct object_row row;
 	struct err err = { 0 };
 	bool wanted = false, waiting = job != NULL && (job->waiting || job->asked);
+	int rc;
 
 	if (pass->rc != 0)
 		return;
-	if (catalogue_object_get(e->catalogue, &pass->digest, &row, &err) == 0) {
+	rc = catalogue_object_get(e->catalogue, &pass->digest, &row, &err);
+	if (rc == 0) {
 		wanted = row.wanted;
 		object_row_release(&row);
 	}
-	if (!wanted && store_object_remove(e->config.store, &pass->digest, &err) != 0)
+	/* A catalogue that cannot answer now says nothing: the next start looks at the file. */
+	if (!wanted && (rc == 0 || rc == -ENOENT) &&
+	    store_object_remove(e->config.store, &pass->digest, &err) != 0)
 		log_err(LOG_LVL_ERROR, "cache directory", &err);
 	if (wanted && catalogue_object_verified(e->catalogue, &pass->digest, &pass->tree,
 						stamp_now(), &err) != 0)

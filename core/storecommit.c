@@ -177,6 +177,17 @@ commit_blocks(struct store *s, const char *hex, int fd)
 	return rc != 0 ? rc : name_durably(s, blocks, shard, hex);
 }
 
+/*
+ * Want of room or of descriptors passes, and what it may have cost is found by the next pass: the
+ * blocks stay for it.  Otherwise what is left in partial/ is of no use.
+ */
+static bool
+may_be_tried_again(int rc)
+{
+	return rc == -ENOSPC || rc == -EDQUOT || rc == -EMFILE || rc == -ENFILE ||
+	       rc == -ENOMEM || rc == -EROFS;
+}
+
 int
 store_commit_blocks(struct store *s, const struct digest *d, int fd, struct err *err)
 {
@@ -185,7 +196,7 @@ store_commit_blocks(struct store *s, const struct digest *d, int fd, struct err 
 
 	digest_hex(d, hex);
 	rc = commit_blocks(s, hex, fd);
-	/* Either way: what is left in partial/ is of no use. */
-	store_blocks_drop(s, d);
+	if (!may_be_tried_again(rc))
+		store_blocks_drop(s, d);
 	return rc == 0 ? 0 : say_uncommitted(s, rc, hex, err);
 }
