@@ -1,17 +1,20 @@
 /*
- * Whole files looked at while they are in use: for integrity = open, once a mount, and for a command.
+ * Whole files looked at while they are in use: for integrity = open, once a mount, and for a
+ * command.
  *
  *   a pass (CHECK) hashes every granule -> the bad ones are healed, one by one -> another pass
  *
- * until one finds nothing bad: then the object is audited.  A granule that cannot be healed ends it:
- * the object is degraded, and its reads go on to be verified one by one.  Where the tree is lost, the
- * pass that makes it anew (REBUILD) says all there is to say.
+ * until one finds nothing bad: then the object is audited.  A granule that cannot be healed ends
+ * it: the object is degraded, and its reads go on to be verified one by one.  Where the tree is
+ * lost, the pass that makes it anew (REBUILD) says all there is to say.
  */
 #include "config.h"
 #include "engine_impl.h"
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 
 #include "log.h"
 #include "stamp.h"
@@ -33,9 +36,11 @@ struct examination {
 	struct err why;			/* of one that could not be */
 };
 
+/* That file, as it was: what has the name later, or was written to, was not looked at. */
 struct audited {
 	struct audited *next;
 	struct digest digest;
+	struct stat file;
 };
 
 static struct examination *
@@ -89,27 +94,42 @@ engine_free_examinations(struct engine *e)
 
 /* ---- what was audited in this mount -------------------------------------------------------- */
 
-static bool
-is_audited(const struct engine *e, const struct digest *d)
+static struct audited *
+find_audited(const struct engine *e, const struct digest *d)
 {
-	for (const struct audited *a = e->audited; a != NULL; a = a->next)
-		if (digest_equal(&a->digest, d))
-			return true;
-	return false;
+	struct audited *a = e->audited;
+
+	while (a != NULL && !digest_equal(&a->digest, d))
+		a = a->next;
+	return a;
+}
+
+static bool
+is_audited(const struct engine *e, const struct digest *d, const struct blockfile *f)
+{
+	const struct audited *a = find_audited(e, d);
+	struct stat st;
+
+	return a != NULL && fstat(blockfile_fd(f), &st) == 0 && st.st_dev == a->file.st_dev &&
+	       st.st_ino == a->file.st_ino && st.st_size == a->file.st_size &&
+	       st.st_ctim.tv_sec == a->file.st_ctim.tv_sec &&
+	       st.st_ctim.tv_nsec == a->file.st_ctim.tv_nsec;
 }
 
 void
 engine_note_audited(struct engine *e, const struct digest *d, struct blockfile *f)
 {
 	const struct engine_ops *ops = &e->config.ops;
+	struct audited *a = find_audited(e, d);
 
-	if (!is_audited(e, d)) {
-		struct audited *a = xcalloc(1, sizeof(*a));
-
+	if (a == NULL) {
+		a = xcalloc(1, sizeof(*a));
 		a->digest = *d;
 		a->next = e->audited;
 		e->audited = a;
 	}
+	if (fstat(blockfile_fd(f), &a->file) != 0)
+		memset(&a->file, 0, sizeof(a->file));
 	if (ops->audited != NULL)
 		ops->audited(ops->arg, d, f);
 }
@@ -178,7 +198,7 @@ begin(struct engine *e, const struct object_row *row, bool by_command)
 	struct err err = { 0 };
 	int rc = open_file(e, row, &f, &err);
 
-	if (rc == 0 && !by_command && is_audited(e, &row->digest)) {
+	if (rc == 0 && !by_command && is_audited(e, &row->digest, f)) {
 		engine_note_audited(e, &row->digest, f);
 		blockfile_unref(f);
 		return;

@@ -184,8 +184,8 @@ rest(struct engine *e, struct lazyjob *job)
 }
 
 /*
- * An image that is neither open nor filled keeps descriptors and its tree for nothing.  What is here
- * of it stays, and is found again by the next reader.
+ * An image that is neither open nor filled keeps descriptors and its tree for nothing.  What is
+ * here of it stays, and is found again by the next reader.
  */
 void
 engine_rest_lazyjobs(struct engine *e)

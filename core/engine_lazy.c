@@ -13,8 +13,8 @@
  * A network that fails changes no state: the wishes that waited are told, and the next one tries
  * again.  Only a want that waits for the tree is answered with the failure.
  *
- * A command that asks for all of an image is answered when it is the object; without a daemon each want
- * is such a command.
+ * A command that asks for all of an image is answered when it is the object; without a daemon
+ * each want is such a command.
  */
 #include "config.h"
 #include "engine_impl.h"

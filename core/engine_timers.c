@@ -182,6 +182,9 @@ prefetch_one(void *arg, const struct object_row *row)
 {
 	struct engine *e = arg;
 
+	/* Its first reader is to find a fetcher that has started. */
+	if (row->wanted && plan_blocks(row))
+		lanes_expect(e->lanes);
 	if (row->tries >= LIMIT_TRIES)
 		return 0;
 	if (!plan_prefetch(engine_conf(e), row, row->pending) && !is_partial(row))

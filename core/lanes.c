@@ -28,7 +28,7 @@
 enum {
 	LANES_MAX = 16,
 	LANE_HOSTS = 4,			/* as many connections as a fetcher keeps */
-	UNFAIR_MS = 50,			/* how much longer others may have waited than the last image */
+	UNFAIR_MS = 50,			/* how much longer others may have waited */
 	DEFAULT_PATIENCE = 25,
 };
 
@@ -545,7 +545,8 @@ lanes_new(struct starter *starter, const struct conf *conf, int n)
 	struct lanes *l = xcalloc(1, sizeof(*l) + (size_t)n * sizeof(l->lanes[0]));
 	pthread_condattr_t attr;
 
-	if (n > LANES_MAX)	/* fetch_parallel is of images; more lanes than hosts serve are of no use */
+	/* fetch_parallel is of images: more lanes than servers serve are of no use. */
+	if (n > LANES_MAX)
 		n = LANES_MAX;
 	assert(n > 0);
 	pthread_mutex_init(&l->lock, NULL);

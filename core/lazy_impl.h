@@ -22,7 +22,7 @@ enum {
 	LAZY_WRONG_ROW = 4,		/* so many wrong granules in a row end a request */
 	LAZY_REQUEST_MAX = 32,		/* granules, 8 MiB: long enough to fill a fast line */
 	LAZY_REQUEST_FIRST = 8,		/* before it is known how fast it is */
-	LAZY_REFUSALS = 8,		/* in a row, until a busy server counts as one that failed */
+	LAZY_REFUSALS = 8,		/* in a row, until a busy server has failed */
 	LAZY_LEVEL0_MAX = 2048,		/* blocks of one request, 8 MiB */
 	LAZY_MAP_BYTES = 64 << 20,	/* the map is saved after so much, or */
 	LAZY_MAP_MS = 5000,

@@ -5,9 +5,9 @@
  *	a sidecar is             what follows
  *	right                    SERVING; granules that came meanwhile are landed
  *	missing, short, wrong    the next one; none left: UNFIT, with the reason
- *	out of reach, too slow   likewise, but only if the image itself can be reached: a network that
- *	                         is down says nothing about the sidecar.  Then wishes fail, and the
- *	                         next one tries again
+ *	out of reach, too slow   likewise, but only if the image itself can be reached: a network
+ *	                         that is down says nothing about the sidecar.  Then wishes fail,
+ *	                         and the next one tries again
  *
  * Readers are answered as soon as the tree is verified; it is made durable after that.
  *
@@ -264,7 +264,8 @@ lazy_level0_done(struct work *w, const struct ranged_end *end, bool refused)
 	if (job->done == job->n) {
 		job->ended = true;
 		job->rc = 0;
-	} else if (e.rc != 0 && e.rc != -ECANCELED && !(refused && z->n_refused++ < LAZY_REFUSALS)) {
+	} else if (e.rc != 0 && e.rc != -ECANCELED &&
+		   !(refused && z->n_refused++ < LAZY_REFUSALS)) {
 		job->ended = ++job->sidecar == z->n_sidecars;
 	}
 	pthread_cond_broadcast(&z->changed);

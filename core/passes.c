@@ -1,10 +1,10 @@
 /*
  * A queue, two threads that begin with the first pass, and a list of what has ended.
  *
- * COMMIT and what is bad.  The pass hashes what is on the disk.  Granules that are not the signed ones
- * have changed since they landed, or never reached the disk before a crash: they are MISSING again.
- * If all are the signed ones and the SHA-512 is not, nothing of ours is wrong: two signed digests
- * disagree.
+ * COMMIT and what is bad.  The pass hashes what is on the disk.  Granules that are not the signed
+ * ones have changed since they landed, or never reached the disk before a crash: they are MISSING
+ * again.  If all are the signed ones and the SHA-512 is not, nothing of ours is wrong: two signed
+ * digests disagree.
  */
 #include "config.h"
 #include "passes.h"

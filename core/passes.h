@@ -2,8 +2,8 @@
  * passes.h - passes over whole files, in threads beside the engine's: minutes for a large image.
  *
  *   REBUILD   the tree of a stored object is lost: made anew, if the bytes are the image's
- *   COMMIT    a file in block mode has all its granules: its SHA-512 is the last word; then it becomes
- *             the object
+ *   COMMIT    a file in block mode has all its granules: its SHA-512 is the last word; then it
+ *             becomes the object
  *   CHECK     every granule of a complete file against its tree
  *
  * Two threads: one takes whatever is next, the other only what readers wait for, so that they do
@@ -65,7 +65,10 @@ void pass_free(struct pass *pass);	/* NULL is fine */
 
 /* Takes pass. */
 void passes_add(struct passes *p, struct pass *pass);
-/* Queued, or under way, or ended and not taken; borrowed: only kind, digest and done may be looked at. */
+/*
+ * Queued, or under way, or ended and not taken; borrowed: only kind, digest and done may be
+ * looked at.
+ */
 struct pass *passes_find(struct passes *p, enum pass_kind kind, const struct digest *d);
 /* One that has ended, or NULL; the caller frees it. */
 struct pass *passes_take(struct passes *p);

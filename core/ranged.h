@@ -38,9 +38,9 @@ struct ranged_end {
 	struct err err;			/* rc 0: all of the range came */
 	int http_status;		/* of the last answer; 0 none */
 	int retry_after;		/* seconds; 0 none */
-	bool begun;			/* an acceptable answer began: there is such a file, with ranges */
+	bool begun;			/* an acceptable answer: such a file, with ranges */
 	int64_t bytes;			/* that came, of pieces that were handed out or not */
-	int64_t rate;			/* bytes a second from the first to the last; 0: too few to say */
+	int64_t rate;			/* bytes a second; 0: too few to say */
 };
 
 /*

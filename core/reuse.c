@@ -2,8 +2,8 @@
  * Taking over blocks from an older version, in three steps:
  *
  *   1. the old file is read once; the digests of its leaves go into an index
- *   2. for a run of missing granules of the new one, their level-0 blocks (64 leaf digests each) are
- *      fetched from the sidecar
+ *   2. for a run of missing granules of the new one, their level-0 blocks (64 leaf digests each)
+ *      are fetched from the sidecar
  *   3. a granule whose leaves are all in the index is put together from the old file and landed,
  *      which verifies it: an index that lies, or an old file that has rotted, costs time alone
  *

@@ -1,10 +1,10 @@
 /*
  * reuse.h - blocks of an older version of an image, used for a new one instead of fetching them.
  *
- * Compared by digest, at any 4096-byte-aligned offset: an insertion of whole blocks moves the rest, and the
- * rest is still found.  The leaf digests of the new version come from level 0 of its sidecar
- * (1/64 of the image), those of the old one from reading it.  A granule is taken over only if all
- * its leaves are found, and it is verified like one from the network.
+ * Compared by digest, at any 4096-byte-aligned offset: an insertion of whole blocks moves the
+ * rest, and the rest is still found.  The leaf digests of the new version come from level 0 of
+ * its sidecar (1/64 of the image), those of the old one from reading it.  A granule is taken over
+ * only if all its leaves are found, and it is verified like one from the network.
  *
  * A thread of its own; readers of the new version are served meanwhile.
  */
@@ -45,8 +45,8 @@ int reuse_result(struct reuse *r, int64_t *bytes, struct err *err);
 void reuse_free(struct reuse *r);
 
 /*
- * The index, for itself: which leaf of the old version has this digest?  add: any thread, any order.
- * find: after end; prefer is the leaf that would continue a run.  -1: none.
+ * The index, for itself: which leaf of the old version has this digest?  add: any thread, any
+ * order. find: after end; prefer is the leaf that would continue a run.  -1: none.
  */
 struct leafindex;
 struct leafindex *leafindex_new(int64_t n_leaves);	/* up to the bound; NULL: no memory */

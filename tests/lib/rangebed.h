@@ -204,7 +204,8 @@ rangebed_serve(struct rangebed *b, struct rangebed_file *f, int fd, int64_t firs
 	case RB_ALONE:
 		break;
 	case RB_404:
-		return rangebed_say(fd, "HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nno\r\n");
+		return rangebed_say(fd, "HTTP/1.1 404 Not Found\r\n"
+				    "Content-Length: 4\r\n\r\nno\r\n");
 	case RB_WHOLE:
 		return rangebed_say(fd, "HTTP/1.1 200 OK\r\nContent-Length: %lld\r\n\r\n",
 				    (long long)f->size) &&

@@ -1246,7 +1246,9 @@ many_images(void **state)
 		skip();
 	for (int i = 0; i < CROWD; i++) {
 		int64_t size = (CROWD_GRANULES + i) * (int64_t)VERITY_GRANULE - 17;
-		struct lazy_source sources[2] = { { uris[2 * i], NULL }, { uris[2 * i + 1], NULL } };
+		struct lazy_source sources[2] = {
+			{ uris[2 * i], NULL }, { uris[2 * i + 1], NULL },
+		};
 		struct lazy_config config = {
 			.lanes = s->lanes, .store = s->bed->store, .notify_fd = s->notify,
 			.sources = sources, .n_sources = 1, .sidecars = sources + 1,

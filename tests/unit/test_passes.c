@@ -114,7 +114,7 @@ run(struct fixture *f, enum pass_kind kind, struct blockfile *file)
 	return result(f);
 }
 
-/* ---- of stored files --------------------------------------------------------------------------- */
+/* ---- of stored files ----------------------------------------------------------------------- */
 
 static void
 checks_a_good_file(void **state)
@@ -187,7 +187,7 @@ rebuilds_no_tree_of_bad_bytes(void **state)
 	pass_free(pass);
 }
 
-/* ---- of files in block mode -------------------------------------------------------------------- */
+/* ---- of files in block mode ---------------------------------------------------------------- */
 
 static void
 commits_a_whole_file(void **state)
@@ -273,7 +273,7 @@ tells_two_digests_apart(void **state)
 	assert_false(bed_exists(path));
 }
 
-/* ---- the queue --------------------------------------------------------------------------------- */
+/* ---- the queue ----------------------------------------------------------------------------- */
 
 static void
 finds_and_cancels(void **state)

@@ -1,8 +1,8 @@
 /*
  * What a new version of an image takes from the old one.
  *
- * The sidecar is in memory: lazy_fetch_level0() and lazy_changed() are those of this file, so that a
- * test sees what is asked of the network, and can make it fail or stall.
+ * The sidecar is in memory: lazy_fetch_level0() and lazy_changed() are those of this file, so
+ * that a test sees what is asked of the network, and can make it fail or stall.
  */
 #include "config.h"
 
