@@ -1,10 +1,7 @@
 /*
  * cmd_digest.c - what a publisher puts into a list: size, SHA-512, fs-verity digest; the sidecar.
  *
- * One pass with all cores.  The sidecar is the Merkle tree as `fsverity digest --hash-alg=sha512
- * --block-size=4096 --out-merkle-tree=` writes it (core/verity.h): level 0 goes to its place while
- * the image is read, the levels above follow at the end, and the file gets its name when it is
- * whole.
+ * One pass with all cores (sidecar.h); the sidecar gets its name when it is whole.
  *
  * Runs as the caller: no configuration, no catalogue, no daemon.
  */
@@ -14,16 +11,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "core/audit.h"
 #include "core/cleanup.h"
-#include "core/io.h"
 #include "newfile.h"
-#include "progress.h"
+#include "sidecar.h"
 
 struct work {
 	struct ctl *ctl;
@@ -32,10 +26,7 @@ struct work {
 	int fd;
 	struct stat before;
 	struct newfile out;
-	struct verity_shape shape;
-	struct audit audit;
-	struct progress bar;
-	atomic_int write_rc;		/* the first failed write of level 0 */
+	struct sidecar sums;
 };
 
 /* ---- the files ------------------------------------------------------------------------------- */
@@ -49,8 +40,6 @@ open_image(struct work *w, struct err *err)
 			       strerrordesc_np(errno));
 	if (!S_ISREG(w->before.st_mode))
 		return err_set(err, EINVAL, "'%s' is no regular file", w->file);
-	if (!verity_shape_init(&w->shape, w->before.st_size))
-		return err_set(err, EFBIG, "'%s' has more bytes than an image may have", w->file);
 	return 0;
 }
 
@@ -72,38 +61,6 @@ open_sidecar(struct work *w, struct err *err)
 
 /* ---- the pass -------------------------------------------------------------------------------- */
 
-/* Any thread. */
-static void
-write_level0(void *arg, int64_t g, const unsigned char block[VERITY_BLOCK])
-{
-	struct work *w = arg;
-	int ok = 0, rc;
-
-	rc = io_pwrite_all(w->out.fd, block, VERITY_BLOCK,
-			   w->shape.offset[0] + g * VERITY_BLOCK);
-	if (rc != 0)
-		atomic_compare_exchange_strong(&w->write_rc, &ok, rc);
-}
-
-static int
-show(void *arg, int64_t done)
-{
-	struct work *w = arg;
-
-	progress_update(&w->bar, done, w->audit.size);
-	return atomic_load(&w->write_rc);
-}
-
-static int
-write_prefix(struct work *w)
-{
-	const void *prefix;
-	size_t len;
-
-	prefix = verity_builder_prefix(w->audit.builder, &len);
-	return io_pwrite_all(w->out.fd, prefix, len, 0);
-}
-
 static bool
 image_changed(const struct work *w)
 {
@@ -117,21 +74,11 @@ image_changed(const struct work *w)
 static int
 hash(struct work *w, struct err *err)
 {
-	int rc, wrote;
+	int rc;
 
-	w->audit = (struct audit){ .fd = w->fd, .size = w->before.st_size, .whole = true,
-				   .progress = show, .arg = w };
-	if (w->sidecar != NULL)
-		w->audit.level0 = write_level0;
-	progress_begin(&w->bar, w->file, w->ctl->out.verbosity < 0 || w->ctl->out.json);
-	rc = audit_run(&w->audit, err);
-	progress_end(&w->bar);
-	wrote = atomic_load(&w->write_rc);
-	if (rc == 0 && wrote == 0 && w->sidecar != NULL)
-		wrote = write_prefix(w);
-	if (wrote != 0)
-		return err_set(err, -wrote, "cannot write '%s': %s", w->sidecar,
-			       strerrordesc_np(-wrote));
+	w->sums = (struct sidecar){ .fd = w->fd, .size = w->before.st_size, .label = w->file,
+				    .silent = w->ctl->out.verbosity < 0 || w->ctl->out.json };
+	rc = sidecar_write(&w->sums, w->sidecar != NULL ? &w->out : NULL, err);
 	if (rc != 0)
 		return err_prefix(err, "'%s'", w->file);
 	if (image_changed(w))
@@ -149,17 +96,17 @@ tell(struct work *w)
 	struct jsonw *json = output_json(o);
 	char sha512[DIGEST_HEX + 1], verity[DIGEST_HEX + 1];
 
-	digest_hex(&w->audit.sha512, sha512);
-	digest_hex(&w->audit.verity, verity);
+	digest_hex(&w->sums.sha512, sha512);
+	digest_hex(&w->sums.verity, verity);
 	if (json != NULL) {
 		jsonw_string(json, "file", w->file);
-		jsonw_integer(json, "size", w->audit.size);
+		jsonw_integer(json, "size", w->sums.size);
 		jsonw_string(json, "sha512", sha512);
 		jsonw_string(json, "fsverity_sha512", verity);
 		jsonw_string(json, "sidecar", w->sidecar != NULL ? w->sidecar : "");
 		return;
 	}
-	output_line(o, "\"hv:size\": %" PRId64 ",", w->audit.size);
+	output_line(o, "\"hv:size\": %" PRId64 ",", w->sums.size);
 	output_line(o, "\"sl:checksum:sha512\": \"%s\",", sha512);
 	output_line(o, "\"sl:checksum:fsverity-sha512\": \"%s\"", verity);
 }
@@ -185,7 +132,6 @@ cmd_digest(struct ctl *ctl, const struct options *opt, char **args, size_t n)
 		rc = hash(&w, &err);
 	if (rc == 0)
 		tell(&w);
-	verity_builder_free(w.audit.builder);
 	newfile_release(&w.out);
 	close_keep_errno(w.fd);
 	free(w.sidecar);

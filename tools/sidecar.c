@@ -54,7 +54,7 @@ sidecar_write(struct sidecar *s, struct newfile *out, struct err *err)
 {
 	struct writing w = { .s = s, .out = out };
 	struct audit audit = { .fd = s->fd, .size = s->size, .whole = true, .progress = show,
-			       .level0 = write_level0, .arg = &w };
+			       .level0 = out != NULL ? write_level0 : NULL, .arg = &w };
 	int rc, wrote;
 
 	if (!verity_shape_init(&w.shape, s->size))
@@ -63,7 +63,7 @@ sidecar_write(struct sidecar *s, struct newfile *out, struct err *err)
 	rc = audit_run(&audit, err);
 	progress_end(&w.bar);
 	wrote = atomic_load(&w.rc);
-	if (rc == 0 && wrote == 0)
+	if (rc == 0 && wrote == 0 && out != NULL)
 		wrote = write_prefix(&w, &audit);
 	verity_builder_free(audit.builder);
 	if (wrote != 0)
