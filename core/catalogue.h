@@ -266,8 +266,8 @@ struct object_row {
 	bool has_root;
 	struct digest root;
 	/*
-	 * A list names it, so that it has to be that of the bytes (code 40).  An attestation alone opens
-	 * the way to block mode, and takes no image away whose SHA-512 is right.
+	 * A list names it.  Bytes that come must have it in any case (code 40); but bytes that are here,
+	 * with the right SHA-512, are not taken away because of an attestation alone.
 	 */
 	bool root_listed;
 	bool degraded;		/* verified, but blocks are bad that could not be healed */

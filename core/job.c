@@ -40,7 +40,7 @@ job_new(const struct object_row *row)
 
 	job->digest = row->digest;
 	job->size = row->size;
-	job->has_root = row->root_listed;
+	job->has_root = row->has_root;
 	job->root = row->root;
 	job->tries = row->tries;
 	job->pipe_rd = -1;

@@ -463,7 +463,7 @@ blocks_only_attests_any_image(void **state)
 	of_image = image_rev(f, "a");
 	OK(attest(f, SITE, CLAIMS(SAYS('a', '1'), SAYS('c', '3'))));
 	assert_blocks(f, 'a', "r1");
-	/* It opens the way to block mode, and takes no image away. */
+	/* It takes no image away that is here. */
 	assert_listed(f, 'a', false);
 	assert_sidecars(f, 'a', "https://example.org/a-1.img.fsv 0");
 	assert_true(object_rev(f, 'a') > rev && image_rev(f, "a") > of_image);
