@@ -89,7 +89,10 @@ image_hex() {
 images_sign() {
 	local i name entries=()
 
+	# In a file: a subshell, such as that of check, forgets what it counted.
+	[ ! -e "$SITE/list.version" ] || images_version=$(<"$SITE/list.version")
 	images_version=$((images_version + 1))
+	echo "$images_version" >"$SITE/list.version"
 	for i in "${!image_names[@]}"; do
 		name=${image_names[i]}
 		image_hex_learn "$name"
