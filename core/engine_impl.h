@@ -163,7 +163,6 @@ void engine_free_inbox(struct engine *e);
 uint64_t engine_last_shown(struct engine *e);
 void engine_post(struct engine *e, enum inbox_kind kind, const struct digest *d, int64_t first,
 		 int64_t n, const struct err *why);
-void engine_wake(struct engine *e);
 
 /* engine_wants.c */
 void engine_request(struct engine *e, const struct digest *d, bool retry);

@@ -33,12 +33,6 @@ clear_fd(int fd)
 	}
 }
 
-void
-engine_wake(struct engine *e)
-{
-	signal_fd(e->wake_fd);
-}
-
 static struct inbox_item *
 new_item(enum inbox_kind kind, const struct digest *d)
 {
