@@ -21,7 +21,6 @@
 
 #include <curl/curl.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -32,6 +31,7 @@
 
 #include "core/buf.h"
 #include "core/cleanup.h"
+#include "core/imageuri.h"
 #include "core/io.h"
 #include "fetcher_tls.h"
 
@@ -131,37 +131,6 @@ target_same_origin(const struct target *a, const struct target *b)
 	       strcmp(a->port, b->port) == 0;
 }
 
-/*
- * 169.254/16 is where clouds hand out machine credentials (169.254.169.254), fe80::/10 the same
- * for IPv6.  An image list must not make this host ask there.  An IPv4 address may come
- * wrapped in an IPv6 one: ::ffff:0:0/96, ::/96, 64:ff9b::/96.
- */
-static bool
-is_link_local(const struct sockaddr *sa)
-{
-	static const unsigned char mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
-	static const unsigned char compatible[12] = { 0 };
-	static const unsigned char nat64[12] = { 0, 0x64, 0xff, 0x9b };
-	const unsigned char *v4 = NULL;
-	struct sockaddr_in in4;
-	struct sockaddr_in6 in6;
-
-	if (sa->sa_family == AF_INET) {
-		memcpy(&in4, sa, sizeof(in4));
-		v4 = (const unsigned char *)&in4.sin_addr;
-	} else if (sa->sa_family == AF_INET6) {
-		memcpy(&in6, sa, sizeof(in6));
-		const unsigned char *b = in6.sin6_addr.s6_addr;
-
-		if (b[0] == 0xfe && (b[1] & 0xc0) == 0x80)
-			return true;
-		if (memcmp(b, mapped, 12) == 0 || memcmp(b, compatible, 12) == 0 ||
-		    memcmp(b, nat64, 12) == 0)
-			v4 = b + 12;
-	}
-	return v4 != NULL && v4[0] == 169 && v4[1] == 254;
-}
-
 /* ---- callbacks ------------------------------------------------------------------------- */
 
 static curl_socket_t
@@ -170,7 +139,8 @@ on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 	struct hop *hop = arg;
 
 	(void)purpose;
-	if (is_link_local(&address->addr)) {
+	/* Where clouds hand out a machine's credentials: a list must not make this host ask there. */
+	if (imageuri_address_is_link_local(&address->addr)) {
 		hop->link_local = true;
 		return CURL_SOCKET_BAD;
 	}
