@@ -5,7 +5,8 @@
  * Places for filling: at most fetch_parallel images fill at once, new versions first, so that they
  * are whole one after the other, and not all at the end.  A command that asks for all of an image
  * needs no place, and neither does one that was withdrawn while it is open (engine_linger.c): its
- * publisher may take the file away any moment.
+ * publisher may take the file away any moment.  Nor does one that was whole until its last pass
+ * (engine_whole.c): it lacks little, and nobody will read it for that.
  */
 #include "config.h"
 #include "engine_impl.h"
@@ -101,11 +102,11 @@ engine_look_at_reuse(struct engine *e, struct lazyjob *job)
 static bool
 needs_no_place(const struct lazyjob *job)
 {
-	return job->asked || job->withdrawn;
+	return job->asked || job->withdrawn || job->was_whole;
 }
 
-static enum lazy_fill
-wanted_fill(struct engine *e, const struct lazyjob *job)
+enum lazy_fill
+engine_wanted_fill(struct engine *e, const struct lazyjob *job)
 {
 	return plan_fill(engine_conf(e), job->pending, needs_no_place(job));
 }
@@ -141,7 +142,7 @@ static void
 give_places(struct engine *e, bool pending, int64_t *free_places)
 {
 	for (struct lazyjob *job = e->lazyjobs; job != NULL; job = job->next) {
-		enum lazy_fill fill = wanted_fill(e, job);
+		enum lazy_fill fill = engine_wanted_fill(e, job);
 
 		if (job->pending != pending)
 			continue;

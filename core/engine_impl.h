@@ -76,6 +76,7 @@ struct lazyjob {
 	enum lazy_fill fill;		/* what the lazy was told */
 	char *uri;			/* one of its sources */
 	int64_t wish;			/* for the command: granule that was wished for, -1 none */
+	bool was_whole;			/* every granule was here once */
 	int n_checks;			/* passes that found the file changed */
 	int n_failed;			/* in a row, for the back-off */
 	long long retry_at, failed_at;	/* monotonic ms; STORED: retry_at of the row */
@@ -201,6 +202,7 @@ void engine_finish_lazyjob(struct engine *e, struct lazyjob *job);
 /* engine_fill.c: rest: lets go of what nobody uses for now. */
 void engine_begin_reuse(struct engine *e, struct lazyjob *job);
 void engine_look_at_reuse(struct engine *e, struct lazyjob *job);
+enum lazy_fill engine_wanted_fill(struct engine *e, const struct lazyjob *job);
 void engine_plan_fill(struct engine *e);
 void engine_rest_lazyjobs(struct engine *e);
 

@@ -526,9 +526,7 @@ run_lazyjob(struct engine *e, struct lazyjob *job)
 			engine_finish_lazyjob(e, job);
 		break;
 	case LAZYJOB_BACKOFF:
-		if (now >= job->retry_at &&
-		    plan_fill(engine_conf(e), job->pending,
-			      job->asked || job->withdrawn) != LAZY_FILL_NOT)
+		if (now >= job->retry_at && engine_wanted_fill(e, job) != LAZY_FILL_NOT)
 			job->state = LAZYJOB_QUEUED;
 		break;
 	}

@@ -2,7 +2,8 @@
  * The end of block mode: every granule is here, and the SHA-512 of the whole is the last word (I2).
  *
  *   right                   the file becomes the object, then its row says so
- *   granules have changed   they are fetched again; three times, then the disk is to blame
+ *   granules have changed   they are fetched again, whatever fill says: who reads has read all of
+ *                           it, and will not ask.  Three times, then the disk is to blame
  *   wrong                   code 40: quarantine, open readers get EBADMSG, and no try before a new
  *                           list: two digests were signed, and they are of different files
  *
@@ -39,6 +40,7 @@ engine_begin_check(struct engine *e, struct lazyjob *job)
 	save_map(e, job);
 	pass->file = blockfile_ref(job->file);
 	passes_add(e->passes, pass);
+	job->was_whole = true;
 	job->state = LAZYJOB_CHECKING;
 }
 
