@@ -22,7 +22,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -34,12 +33,12 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <syslog.h>
 #include <unistd.h>
 
 #include "cleanup.h"
 #include "io.h"
 #include "log.h"
+#include "process.h"
 #include "sandbox.h"
 
 enum {
@@ -119,17 +118,6 @@ places_of(int32_t program, const int **places)
 	}
 }
 
-static void
-reset_signals(void)
-{
-	sigset_t none;
-
-	for (int sig = 1; sig < NSIG; sig++)
-		signal(sig, SIG_DFL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
 /* 0 and 1 are /dev/null unless they are places; 2 stays; everything above the places is closed. */
 static int
 arrange_fds(const int *fds, const int *places, size_t n)
@@ -150,10 +138,7 @@ arrange_fds(const int *fds, const int *places, size_t n)
 		if (places[i] > top)
 			top = places[i];
 	}
-	if (close_range((unsigned)top + 1, ~0U, 0) != 0 &&
-	    close_range((unsigned)top + 1, ~0U, CLOSE_RANGE_CLOEXEC) != 0)
-		return -errno;
-	return 0;
+	return process_close_from((unsigned)top + 1);
 }
 
 static int
@@ -205,7 +190,7 @@ become_child(const struct starting *s, const struct note *note, const int *fds, 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)	/* it died before the line above */
 		_exit(127);
-	reset_signals();
+	process_reset_signals();
 	sandbox_clean_environment(kept_variables);
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	rc = arrange_fds(fds, places, n);
@@ -403,30 +388,16 @@ free_starting(struct starting *s)
 	free(s);
 }
 
-/*
- * What the starter inherited is the caller's: databases, locks, sockets.  The log's socket goes by
- * closelog(), so that syslog() does not go on using a number that means another file.
- */
-static int
-close_inherited(int keep)
-{
-	closelog();
-	if (keep > 3 && close_range(3, (unsigned)keep - 1, 0) != 0)
-		return -errno;
-	return close_range((unsigned)keep + 1, ~0U, 0) != 0 ? -errno : 0;
-}
-
 static int
 settle(struct starting *s, bool change_user, uid_t uid, gid_t gid, struct err *err)
 {
-	sigset_t all, child;
+	sigset_t child;
 	unsigned missing;
 	int rc;
 
 	prctl(PR_SET_NAME, "vmi-starter");
-	sigfillset(&all);
-	sigprocmask(SIG_SETMASK, &all, NULL);
-	rc = close_inherited(s->sock);
+	process_block_signals();
+	rc = process_close_inherited(s->sock);
 	if (rc != 0)
 		return err_set(err, -rc, "close_range: %s", strerrordesc_np(-rc));
 	sigemptyset(&child);

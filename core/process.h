@@ -1,0 +1,23 @@
+/*
+ * process.h - what a process that was just forked does to be nobody's copy.
+ */
+#ifndef VMI_PROCESS_H
+#define VMI_PROCESS_H
+
+/* Every signal has its default action and none is blocked. */
+void process_reset_signals(void);
+
+/* Every signal is blocked: they are taken from a signalfd, or not at all. */
+void process_block_signals(void);
+
+/*
+ * Closes all descriptors from 3 on but keep: what the forking process has open is not ours.  The
+ * log's socket goes by closelog(), so that syslog() does not go on using a number that means
+ * another file.  0, or a negative errno value.
+ */
+int process_close_inherited(int keep);
+
+/* Closes all descriptors from first on, or has them closed by the next execve(). */
+int process_close_from(unsigned first);
+
+#endif
