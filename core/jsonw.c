@@ -11,45 +11,7 @@
 #include <stddef.h>
 
 #include "stamp.h"
-
-/* Bytes of the UTF-8 sequence (RFC 3629 section 4) that the text begins with; 0 if it is none. */
-static size_t
-utf8_sequence(const unsigned char *s)
-{
-	unsigned char low = 0x80, high = 0xBF;
-	size_t len;
-
-	if (s[0] < 0x80)
-		return 1;
-	if (s[0] < 0xC2 || s[0] > 0xF4)
-		return 0;
-	len = s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3 : 4;
-	if (s[0] == 0xE0)
-		low = 0xA0;
-	else if (s[0] == 0xED)
-		high = 0x9F;
-	else if (s[0] == 0xF0)
-		low = 0x90;
-	else if (s[0] == 0xF4)
-		high = 0x8F;
-	if (s[1] < low || s[1] > high)
-		return 0;
-	for (size_t i = 2; i < len; i++)
-		if (s[i] < 0x80 || s[i] > 0xBF)
-			return 0;
-	return len;
-}
-
-/* The character of a control sequence of one or two bytes (C0, DEL, C1); -1 for any other. */
-static int
-control_character(const unsigned char *s, size_t len)
-{
-	if (len == 1 && (s[0] < 0x20 || s[0] == 0x7F))
-		return s[0];
-	if (len == 2 && s[0] == 0xC2 && s[1] < 0xA0)
-		return s[1];
-	return -1;
-}
+#include "utf8.h"
 
 /* The rest of \n, \t and their like, '\0' if the character has no such form. */
 static char
@@ -84,14 +46,14 @@ add_quoted(struct buf *out, const char *text)
 
 	buf_putc(out, '"');
 	while (*s != '\0') {
-		size_t len = utf8_sequence(s);
+		size_t len = utf8_length(s);
 
 		if (len == 0)
 			buf_puts(out, "\xEF\xBF\xBD");
 		else if (len == 1 && short_escape(*s) != '\0')
 			buf_printf(out, "\\%c", short_escape(*s));
-		else if (control_character(s, len) >= 0)
-			buf_printf(out, "\\u%04x", (unsigned)control_character(s, len));
+		else if (utf8_control(s, len) >= 0)
+			buf_printf(out, "\\u%04x", (unsigned)utf8_control(s, len));
 		else
 			buf_add(out, s, len);
 		s += len != 0 ? len : 1;

@@ -39,7 +39,22 @@
 #define LIMIT_CONTROL_LINE 4096
 #define LIMIT_CONTROL_CLIENTS 64
 #define LIMIT_EVENTS_SHOWN 1000
+#define LIMIT_EVENTS_KEPT 2000		/* in the outbox, of those that are over */
+#define LIMIT_PURGED_KEPT 1000		/* in expired/, of versions without bytes: what they were */
+#define LIMIT_EVENT_TRIES 24		/* of one event and handler: eight hours, a night's outage */
+#define LIMIT_EVENT_BACKOFF_MIN 10	/* seconds */
+#define LIMIT_EVENT_BACKOFF_MAX 1800
+#define LIMIT_EVENT_OUTPUT (64 << 10)	/* of a handler, kept; the rest is read and dropped */
+#define LIMIT_EVENT_KILL_SECONDS 5	/* from TERM to KILL */
+#define LIMIT_HANDLERS 32
+#define LIMIT_HANDLER_IDLE_DAYS 30	/* then a handler, and what waits for it, is forgotten */
+#define LIMIT_TAR_MEMBERS 100		/* of an OVA: one descriptor, a manifest, some disks */
+#define LIMIT_TAR_BLOCKS 1000		/* of headers and pax headers: each may cost a fetch */
+#define LIMIT_OVA_INDEXES 1024		/* kept in memory: at most 13 KiB each */
 #define LIMIT_QUARANTINE_FILES 16	/* bad bytes are kept for inspection, bounded */
+#define LIMIT_VMCATCHER_DB_BYTES (2LL << 30)	/* copied into memory; it holds every version of every list */
+#define LIMIT_DN_BYTES 2048		/* of a registered name: no certificate's is longer */
+#define LIMIT_SECRET_BYTES 1023		/* a user name or a password: what the fetcher takes */
 #define LIMIT_LOG_LINE 1024
 
 #endif

@@ -10,6 +10,7 @@
 
 #include "core/cleanup.h"
 #include "core/io.h"
+#include "core/utf8.h"
 
 enum { DRAIN_BYTES = 64 << 10 };
 
@@ -22,44 +23,10 @@ output_init(struct output *o)
 
 /* ---- foreign text ---------------------------------------------------------------------------- */
 
-/*
- * Length of the UTF-8 character at s (RFC 3629: no overlong forms, no surrogates), 0 if it is none.
- */
-static size_t
-utf8_length(const unsigned char *s)
-{
-	size_t n = s[0] < 0x80 ? 1 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2 :
-		   (s[0] & 0xf0) == 0xe0 ? 3 : s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : 0;
-
-	for (size_t i = 1; i < n; i++)
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
-	    (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
-		return 0;
-	return n;
-}
-
-/* C0, DEL and C1: a terminal obeys them. */
-static bool
-is_control(const unsigned char *s, size_t n)
-{
-	return (n == 1 && (s[0] < 0x20 || s[0] == 0x7f)) || (n == 2 && s[0] == 0xc2 && s[1] < 0xa0);
-}
-
 bool
 output_is_utf8(const char *text)
 {
-	const unsigned char *s = (const unsigned char *)text;
-	size_t n;
-
-	while (*s != '\0') {
-		n = utf8_length(s);
-		if (n == 0)
-			return false;
-		s += n;
-	}
-	return true;
+	return utf8_is_valid(text);
 }
 
 void
@@ -70,7 +37,7 @@ output_add_foreign(struct buf *b, const char *text)
 	while (*s != '\0') {
 		size_t n = utf8_length(s);
 
-		if (n == 0 || is_control(s, n)) {
+		if (n == 0 || utf8_control(s, n) >= 0) {
 			for (size_t i = 0; i < (n == 0 ? 1 : n); i++)
 				buf_printf(b, "\\x%02x", s[i]);
 		} else {
@@ -205,7 +172,7 @@ output_warn(const struct output *o, const char *fmt, ...)
 	if (vasprintf(&text, fmt, ap) < 0)
 		abort();
 	va_end(ap);
-	buf_puts(&line, "vmimagectl: ");
+	buf_puts(&line, o->lead != NULL ? o->lead : "vmimagectl: ");
 	output_add_foreign(&line, text);
 	buf_putc(&line, '\n');
 	free(text);
@@ -326,7 +293,7 @@ output_error(struct output *o, const struct err *err, const char *hint)
 		jsonw_string(w, "message", buf_str(&line));
 		jsonw_close(w, '}');
 	} else {
-		struct output loud = { .verbosity = 0 };
+		struct output loud = { .verbosity = 0, .lead = o->lead };
 
 		if (err->code != CODE_NONE)
 			output_warn(&loud, "%s (code %d)", buf_str(&line), (int)err->code);

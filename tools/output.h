@@ -16,6 +16,7 @@
 struct output {
 	bool json;
 	int verbosity;		/* -1 quiet, 0, 1 verbose */
+	const char *lead;	/* what lines on standard error begin with; NULL: "vmimagectl: " */
 	struct buf text;	/* not yet written */
 	struct jsonw writer;
 	bool json_open;		/* the one object has begun */
