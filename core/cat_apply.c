@@ -13,6 +13,7 @@
  *   live, selected  other         stored           PENDING: the old one is served until the new
  *                                                  one is verified (prefetch = never: REPLACE)
  *   of another list -             -                REFUSE (first owner keeps the identifier)
+ *   none, not wished for          -                REFUSE if the subscription refuses new images
  *
  * Live rows that the list did not name leave.  An entry that is malformed, past its date, or
  * contradicts the size signed for the same digest elsewhere is REFUSE; its row leaves too.
@@ -38,6 +39,7 @@ struct apply {
 	int64_t expires, now, generation;
 	int64_t n_images;		/* rows of all lists */
 	bool rebuilding;
+	bool news;			/* what the subscription does not know is worth an event */
 	struct update_result *result;
 };
 
@@ -49,6 +51,8 @@ struct decision {
 	struct image_brief b;		/* if found */
 	int64_t expires;
 	bool past;			/* REFUSE because of its date */
+	bool wished, wished_selected;	/* an admin has spoken of it before any list did */
+	bool unknown;			/* neither row nor wish; it is good otherwise */
 	bool quiet;			/* METADATA: nothing but dates that it has from the list */
 };
 
@@ -127,8 +131,16 @@ decide_new(struct apply *a, const struct imagelist_image *e, struct decision *d,
 	safename_identifier(e->identifier, name);
 	rc = cat_int(a->c, SQL_IMAGE_NAME_TAKEN, ARGS(arg_text(name)), &value, &taken, err);
 	if (rc == 0 && taken)
-		rc = refuse(d, CODE_IDENTIFIER,
-			    "the name made of the identifier is taken by another image");
+		return refuse(d, CODE_IDENTIFIER,
+			      "the name made of the identifier is taken by another image");
+	if (rc == 0)
+		rc = cat_int(a->c, SQL_WISH_GET,
+			     ARGS(arg_text(e->identifier), arg_int(a->sub->id)), &value, &d->wished,
+			     err);
+	d->wished_selected = rc == 0 && d->wished && value != 0;
+	d->unknown = rc == 0 && !d->wished;
+	if (d->unknown && a->sub->refuse_new)
+		return refuse(d, CODE_NEW_IMAGE, NEW_IMAGE_TEXT);
 	return rc;
 }
 
@@ -206,6 +218,7 @@ count(struct update_result *r, const struct decision *d)
 	switch (d->quiet ? SAME : d->action) {
 	case REFUSE:
 		r->refused++;
+		r->n_refused_new += d->why.code == CODE_NEW_IMAGE;
 		break;
 	case ADD:
 	case BACK:
@@ -269,18 +282,13 @@ act_refuse(struct apply *a, const struct imagelist_image *e, struct decision *d,
 	return rc;
 }
 
-/* Whether a new image is selected: by policy, or as it was before a rebuild. */
-static int
-is_selected(struct apply *a, const char *identifier, bool *selected, struct err *err)
+/* Whether a new image is selected: by policy, or as was decided before there was a list. */
+static bool
+is_selected(const struct apply *a, const struct decision *d)
 {
-	int64_t value;
-	int rc = cat_int(a->c, SQL_WISH_EXISTS, ARGS(arg_text(identifier), arg_int(a->sub->id)),
-			 &value, selected, err);
-
-	if (rc == 0 && *selected)
-		return cat_run(a->c, SQL_WISH_DELETE, ARGS(arg_text(identifier)), err);
-	*selected = *selected || (!a->rebuilding && a->sub->select_new == SELECT_ALL);
-	return rc;
+	if (d->wished)
+		return d->wished_selected;
+	return !a->rebuilding && a->sub->select_new == SELECT_ALL;
 }
 
 static int
@@ -288,10 +296,13 @@ act_add(struct apply *a, const struct imagelist_image *e, const struct decision 
 	struct err *err)
 {
 	char name[SAFENAME_MAX + 32];
-	bool selected;
+	bool selected = is_selected(a, d);
 	int64_t ino;
-	int rc = is_selected(a, e->identifier, &selected, err);
+	int rc = 0;
 
+	if (d->wished)
+		rc = cat_run(a->c, SQL_WISH_DELETE,
+			     ARGS(arg_text(e->identifier), arg_int(a->sub->id)), err);
 	if (rc == 0)
 		rc = cat_inode(a->c, "image", e->identifier, &ino, err);
 	if (rc != 0)
@@ -376,8 +387,12 @@ static int
 act(struct apply *a, const struct imagelist_image *e, struct decision *d, struct err *err)
 {
 	int64_t meta = 0;
-	int rc;
+	int rc = 0;
 
+	if (d->unknown && a->news)
+		rc = event_add_new(a->c, &e->meta, a->sub->list_id, a->now, err);
+	if (rc != 0)
+		return rc;
 	if (d->action == REFUSE)
 		return act_refuse(a, e, d, err);
 	rc = object_name(a->c, &e->meta, a->list->created, err);
@@ -423,6 +438,18 @@ remove_unnamed(struct apply *a, struct err *err)
 	return rc;
 }
 
+/* The first list of a subscription is none; nor is the first after all was lost. */
+static int
+has_news(const struct apply *a, bool *news, struct err *err)
+{
+	int64_t value;
+
+	*news = a->sub->has_message;
+	if (*news)
+		return 0;
+	return cat_int(a->c, SQL_IMAGE_ANY_OF, ARGS(arg_int(a->sub->id)), &value, news, err);
+}
+
 int
 apply_rows(struct catalogue *c, const struct subscription_row *sub, const struct imagelist *list,
 	   int64_t expires, bool rebuilding, int64_t now, struct update_result *result,
@@ -440,6 +467,8 @@ apply_rows(struct catalogue *c, const struct subscription_row *sub, const struct
 
 	if (rc == 0)
 		rc = cat_int(c, SQL_IMAGE_COUNT, ARGS(), &a.n_images, NULL, err);
+	if (rc == 0 && !rebuilding)
+		rc = has_news(&a, &a.news, err);
 	if (rc == 0)
 		rc = cat_run(c, SQL_REFUSED_CLEAR, ARGS(arg_int(sub->id)), err);
 	for (size_t i = 0; i < list->n_images && rc == 0; i++) {
@@ -505,7 +534,7 @@ static bool
 is_same(const struct subscription_row *sub, const struct digest *message)
 {
 	return sub->has_message && digest_equal(&sub->message, message) && !sub->reset_version &&
-	       (sub->state == SUB_OK || sub->state == SUB_FAILED);
+	       !sub->reapply && (sub->state == SUB_OK || sub->state == SUB_FAILED);
 }
 
 int

@@ -12,13 +12,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include "cleanup.h"
+#include "limits.h"
 #include "listjudge.h"
+#include "safename.h"
 #include "stamp.h"
+#include "utf8.h"
 
 void
 endorser_row_release(struct endorser_row *r)
 {
 	free(r->name);
+	free(r->dir);
 	for (size_t i = 0; i < r->n_credentials; i++) {
 		free(r->credentials[i].subject);
 		free(r->credentials[i].issuer);
@@ -35,6 +39,37 @@ endorser_id(struct catalogue *c, const char *name, int64_t *id, struct err *err)
 
 	if (rc == 0 && !found)
 		rc = err_set(err, ENOENT, "endorser '%s' is not registered", name);
+	return rc;
+}
+
+/* Any text: vmcatcher's are such as 'Test Endorser', and scripts name them so. */
+static int
+check_name(const char *name, struct err *err)
+{
+	if (name[0] == '\0')
+		return err_set(err, EINVAL, "the endorser's name is empty");
+	if (strlen(name) > LIMIT_IDENTIFIER_BYTES)
+		return err_set(err, EINVAL, "the endorser's name is longer than %d bytes",
+			       LIMIT_IDENTIFIER_BYTES);
+	if (!utf8_is_plain(name))
+		return err_set(err, EINVAL,
+			       "the endorser's name holds control characters or is no UTF-8");
+	return 0;
+}
+
+/* What the mount calls it; only names that are no safe ones differ from it. */
+static int
+make_dir(struct catalogue *c, const char *name, char dir[SAFENAME_MAX + 32], struct err *err)
+{
+	int64_t value;
+	bool taken = false;
+	int rc;
+
+	safename_identifier(name, dir);
+	rc = cat_int(c, SQL_ENDORSER_DIR_TAKEN, ARGS(arg_text(dir)), &value, &taken, err);
+	if (rc == 0 && taken)
+		rc = err_set(err, EEXIST, "the directory '%s', made of the endorser's name, is that"
+			     " of another: choose another name", dir);
 	return rc;
 }
 
@@ -75,10 +110,13 @@ static int
 add_rows(struct catalogue *c, const char *name, const char *subject, const char *issuer,
 	 bool allow_sha1, bool any_purpose, bool blocks_only, struct err *err)
 {
+	char dir[SAFENAME_MAX + 32];
 	int64_t id = 0, ino;
 	bool found;
-	int rc = check_credential(c, subject, issuer, err);
+	int rc = check_name(name, err);
 
+	if (rc == 0)
+		rc = check_credential(c, subject, issuer, err);
 	if (rc != 0)
 		return rc;
 	if ((rc = cat_int(c, SQL_ENDORSER_ID, ARGS(arg_text(name)), &id, &found, err)) != 0)
@@ -88,9 +126,10 @@ add_rows(struct catalogue *c, const char *name, const char *subject, const char 
 	if (found) {
 		rc = cat_run(c, SQL_ENDORSER_SWITCHES,
 			     ARGS(arg_int(id), arg_int(allow_sha1), arg_int(any_purpose)), err);
-	} else if ((rc = cat_inode(c, "endorser", name, &ino, err)) == 0) {
+	} else if ((rc = make_dir(c, name, dir, err)) == 0 &&
+		   (rc = cat_inode(c, "endorser", name, &ino, err)) == 0) {
 		rc = cat_run(c, SQL_ENDORSER_ADD,
-			     ARGS(arg_int(ino), arg_text(name), arg_int(allow_sha1),
+			     ARGS(arg_int(ino), arg_text(name), arg_text(dir), arg_int(allow_sha1),
 				  arg_int(any_purpose), arg_int(blocks_only)),
 			     err);
 		id = cat_last_id(c);
@@ -156,6 +195,7 @@ read_endorser(struct cat_query *q, struct endorser_row *r, struct err *err)
 	r->rev = next_int(q);
 	r->ino = (uint64_t)next_int(q);
 	r->name = next_text(q);
+	r->dir = next_text(q);
 	r->allow_sha1 = next_bool(q);
 	r->any_purpose = next_bool(q);
 	r->blocks_only = next_bool(q);

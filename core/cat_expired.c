@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "cleanup.h"
+#include "limits.h"
 
 enum { N_REASONS = REASON_CORRUPT + 1 };
 
@@ -134,4 +135,46 @@ catalogue_expired_by_id(struct catalogue *c, int64_t id, struct expired_row *out
 		return rc;
 	read_expired(&q, out);
 	return 0;
+}
+
+/* Its name has a time in it and does not come again, so that its number may go, too. */
+static int
+forget(struct catalogue *c, int64_t id, struct err *err)
+{
+	int64_t ino = 0, meta = 0;
+	CAT_QUERY q = { 0 };
+	int rc = cat_query_begin(&q, c, SQL_EXPIRED_DELETE, ARGS(arg_int(id)), err);
+
+	if (rc == 0)
+		rc = cat_query_next(&q, err);
+	if (rc <= 0)
+		return rc;
+	ino = next_int(&q);
+	meta = next_int(&q);
+	cat_query_end(&q);
+	rc = cat_run(c, SQL_INODE_DELETE, ARGS(arg_int(ino)), err);
+	return rc == 0 ? meta_drop(c, meta, err) : rc;
+}
+
+int
+catalogue_expired_prune(struct catalogue *c, struct err *err)
+{
+	CLEANUP_FREE int64_t *ids = NULL;
+	struct cat_scope scope;
+	int64_t value;
+	bool any = false;
+	size_t n = 0;
+	int rc = cat_int(c, SQL_EXPIRED_FORGOTTEN, ARGS(arg_int(LIMIT_PURGED_KEPT)), &value, &any,
+			 err);
+
+	/* Mostly there is nothing to do, and then nobody need wait for a lock. */
+	if (rc != 0 || !any)
+		return rc;
+	rc = cat_scope_begin(c, &scope, err);
+	if (rc != 0)
+		return rc;
+	rc = cat_ids(c, SQL_EXPIRED_FORGOTTEN, ARGS(arg_int(LIMIT_PURGED_KEPT)), &ids, &n, err);
+	for (size_t i = 0; i < n && rc == 0; i++)
+		rc = forget(c, ids[i], err);
+	return cat_scope_end(c, &scope, rc, err);
 }

@@ -44,16 +44,21 @@ add_subscription(struct catalogue *c, const struct site_subscription *s, int64_t
 					.url = s->url,
 					.username = s->username,
 					.password = s->password,
-					.select_new = s->select_new };
+					.select_new = s->select_new,
+					.refuse_new = s->refuse_new,
+					.trust_anchor = s->trust_anchor };
 	int rc = catalogue_subscription_add(c, &row, err);
 
 	*id = row.id;
 	free(row.name);
 	for (size_t i = 0; i < s->endorsers.n && rc == 0; i++)
 		rc = catalogue_link(c, s->endorsers.text[i], *id, err);
+	for (size_t i = 0; i < s->defined.n && rc == 0; i++)
+		rc = cat_run(c, SQL_WISH_ADD,
+			     ARGS(arg_text(s->defined.text[i]), arg_int(*id), arg_int(0)), err);
 	for (size_t i = 0; i < s->selected.n && rc == 0; i++)
-		rc = cat_run(c, SQL_WISH_ADD, ARGS(arg_text(s->selected.text[i]), arg_int(*id)),
-			     err);
+		rc = cat_run(c, SQL_WISH_ADD,
+			     ARGS(arg_text(s->selected.text[i]), arg_int(*id), arg_int(1)), err);
 	if (rc == 0)
 		rc = cat_run(c, SQL_SUBSCRIPTION_RESTORE,
 			     ARGS(arg_int(*id), arg_text(s->version), arg_int(s->created),

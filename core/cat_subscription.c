@@ -21,6 +21,11 @@
 #include "safename.h"
 
 const char *const subscription_words[5] = { "new", "ok", "failed", "expired", "distrusted" };
+const char *const anchor_words[3] = {
+	[ANCHOR_NONE] = "none",
+	[ANCHOR_BROWSER] = "browser",
+	[ANCHOR_IGTF] = "igtf",
+};
 
 const char *
 subscription_state_name(enum subscription_state s)
@@ -53,6 +58,8 @@ read_subscription(struct cat_query *q, struct subscription_row *r)
 {
 	CLEANUP_FREE char *select_new = NULL;
 	CLEANUP_FREE char *state = NULL;
+	CLEANUP_FREE char *new_images = NULL;
+	CLEANUP_FREE char *anchor = NULL;
 	int word;
 
 	memset(r, 0, sizeof(*r));
@@ -88,6 +95,12 @@ read_subscription(struct cat_query *q, struct subscription_row *r)
 	r->signer_issuer = next_text(q);
 	r->endorser = next_text(q);
 	r->reset_version = next_bool(q);
+	new_images = next_text(q);
+	r->refuse_new = new_images == NULL || strcmp(new_images, "accept") != 0;
+	anchor = next_text(q);
+	word = cat_word(anchor_words, 3, anchor);
+	r->trust_anchor = word >= 0 ? (enum trust_anchor)word : ANCHOR_NONE;
+	r->reapply = next_bool(q);
 }
 
 static int
@@ -112,6 +125,18 @@ check_clash(struct catalogue *c, const struct subscription_row *r, struct err *e
 		       list_id);
 }
 
+static const char *
+select_word(int select_new)
+{
+	return select_new == SELECT_ALL ? "all" : "none";
+}
+
+static const char *
+new_word(bool refuse_new)
+{
+	return refuse_new ? "refuse" : "accept";
+}
+
 static int
 add_subscription(struct catalogue *c, struct subscription_row *r, struct err *err)
 {
@@ -129,7 +154,9 @@ add_subscription(struct catalogue *c, struct subscription_row *r, struct err *er
 	rc = cat_run(c, SQL_SUBSCRIPTION_ADD,
 		     ARGS(arg_int(ino), arg_text(r->list_id), arg_text(r->name), arg_text(r->url),
 			  arg_text(r->username), arg_text(r->password),
-			  arg_text(r->select_new == SELECT_ALL ? "all" : "none")), err);
+			  arg_text(select_word(r->select_new)), arg_text(new_word(r->refuse_new)),
+			  arg_text(anchor_words[r->trust_anchor])),
+		     err);
 	r->id = cat_last_id(c);
 	r->ino = (uint64_t)ino;
 	c->site_dirty = true;
@@ -293,15 +320,51 @@ catalogue_subscription_tried(struct catalogue *c, int64_t id, int64_t now, enum 
 	return cat_scope_end(c, &scope, rc, err);
 }
 
-int
-catalogue_subscription_reset_version(struct catalogue *c, int64_t id, struct err *err)
+/* One statement by which an admin decides something; the subscription is its first value. */
+static int
+decide(struct catalogue *c, enum sql_id sql, const struct cat_arg *args, struct err *err)
 {
 	struct cat_scope scope;
 	int rc = cat_scope_begin(c, &scope, err);
 
 	if (rc != 0)
 		return rc;
-	rc = cat_run(c, SQL_SUBSCRIPTION_RESET_VERSION, ARGS(arg_int(id)), err);
+	rc = cat_run(c, sql, args, err);
+	if (rc == 0 && cat_n_changed(c) == 0)
+		rc = err_set(err, ENOENT, "no subscription with number %lld",
+			     (long long)args[0].integer);
 	c->site_dirty = true;
 	return cat_scope_end(c, &scope, rc, err);
+}
+
+int
+catalogue_subscription_reset_version(struct catalogue *c, int64_t id, struct err *err)
+{
+	return decide(c, SQL_SUBSCRIPTION_RESET_VERSION, ARGS(arg_int(id)), err);
+}
+
+int
+catalogue_subscription_set_policy(struct catalogue *c, int64_t id, bool refuse_new, int select_new,
+				  struct err *err)
+{
+	return decide(c, SQL_SUBSCRIPTION_POLICY,
+		      ARGS(arg_int(id), arg_text(new_word(refuse_new)),
+			   arg_text(select_word(select_new))),
+		      err);
+}
+
+int
+catalogue_subscription_set_anchor(struct catalogue *c, int64_t id, enum trust_anchor anchor,
+				  struct err *err)
+{
+	return decide(c, SQL_SUBSCRIPTION_ANCHOR, ARGS(arg_int(id), arg_text(anchor_words[anchor])),
+		      err);
+}
+
+int
+catalogue_subscription_set_credentials(struct catalogue *c, int64_t id, const char *username,
+				       const char *password, struct err *err)
+{
+	return decide(c, SQL_SUBSCRIPTION_CREDENTIALS,
+		      ARGS(arg_int(id), arg_text(username), arg_text(password)), err);
 }

@@ -108,6 +108,15 @@ catalogue_data_version(struct catalogue *c)
 	return version;
 }
 
+int64_t
+catalogue_revision(struct catalogue *c)
+{
+	int64_t revision = 0;
+
+	cat_int(c, SQL_REVISION, ARGS(), &revision, NULL, NULL);
+	return revision;
+}
+
 /* ---- transactions ---------------------------------------------------------------------------- */
 
 int
@@ -119,6 +128,7 @@ catalogue_begin(struct catalogue *c, struct err *err)
 	rc = cat_run(c, SQL_BEGIN, ARGS(), err);
 	c->in_transaction = rc == 0;
 	c->site_dirty = false;
+	event_session_clear(c);
 	return rc;
 }
 
@@ -136,10 +146,11 @@ int
 catalogue_commit(struct catalogue *c, struct err *err)
 {
 	bool site = c->site_dirty;
-	int rc = 0;
+	int rc;
 
 	assert(c->in_transaction);
-	if (site)
+	rc = event_session_end(c, err);
+	if (rc == 0 && site)
 		rc = count_decision(c, err);
 	if (rc == 0)
 		rc = cat_run(c, SQL_COMMIT, ARGS(), err);

@@ -72,13 +72,19 @@ void catalogue_rollback(struct catalogue *c);
 
 /* A number that changes when another connection has committed. */
 int64_t catalogue_data_version(struct catalogue *c);
+/*
+ * A number that grows whenever anything that the tree shows of any row has changed, whoever changed
+ * it; 0: it cannot be read.
+ */
+int64_t catalogue_revision(struct catalogue *c);
 
 /* ---- endorsers and their credentials --------------------------------------------------------- */
 
 struct endorser_row {
 	int64_t id, rev;
 	uint64_t ino;
-	char *name;
+	char *name;			/* as registered: any text without control characters */
+	char *dir;			/* safe name of it, unique: its directory in the mount */
 	bool allow_sha1, any_purpose, blocks_only;
 	struct credential { char *subject, *issuer; } *credentials;
 	size_t n_credentials;
@@ -130,6 +136,9 @@ enum subscription_state {
 /* new ok failed expired distrusted */
 const char *subscription_state_name(enum subscription_state s);
 
+/* vmcatcher's --uri-trustanchor-set: kept and shown; the server's certificate is always checked. */
+enum trust_anchor { ANCHOR_NONE, ANCHOR_BROWSER, ANCHOR_IGTF };
+
 struct subscription_row {
 	int64_t id, rev;
 	uint64_t ino;
@@ -138,6 +147,8 @@ struct subscription_row {
 	char *url;			/* polled; without userinfo */
 	char *username, *password;	/* NULL if none; shown nowhere */
 	int select_new;			/* enum conf_select */
+	bool refuse_new;		/* what is not known yet is refused (32) */
+	enum trust_anchor trust_anchor;
 	enum subscription_state state;
 	enum code code;			/* of the last refusal */
 	char *error;			/* "" if none */
@@ -150,12 +161,13 @@ struct subscription_row {
 	char *signer_subject, *signer_issuer;
 	char *endorser;     /* name of the endorser that signed the list we have, "" if none now */
 	bool reset_version; /* the next list may have any version (update --reset-version) */
+	bool reapply;	    /* the next refresh applies the list, be it the same bytes */
 };
 void subscription_row_release(struct subscription_row *r);
 
 /*
- * r: list_id, url, username, password, select_new; returns r->id, r->ino and r->name (the caller
- * frees them with the row).  -EEXIST for a known list_id or url.
+ * r: list_id, url, username, password, select_new, refuse_new, trust_anchor; returns r->id, r->ino
+ * and r->name (the caller frees them with the row).  -EEXIST for a known list_id or url.
  */
 int catalogue_subscription_add(struct catalogue *c, struct subscription_row *r, struct err *err);
 /* By list id, unique prefix of it (4 or more), safe name, or URL.  -ENOENT, -ENOTUNIQ. */
@@ -175,6 +187,48 @@ int catalogue_subscription_remove(struct catalogue *c, int64_t id, int64_t now, 
 int catalogue_subscription_tried(struct catalogue *c, int64_t id, int64_t now, enum code code,
 				 const char *error, struct err *err);
 int catalogue_subscription_reset_version(struct catalogue *c, int64_t id, struct err *err);
+
+/*
+ * What vmcatcher_subscribe can change of a subscription.  Changing the policy of new images makes
+ * the next refresh apply the list again, be it the same bytes.
+ */
+int catalogue_subscription_set_policy(struct catalogue *c, int64_t id, bool refuse_new,
+				      int select_new, struct err *err);
+int catalogue_subscription_set_anchor(struct catalogue *c, int64_t id, enum trust_anchor anchor,
+				      struct err *err);
+/* NULL clears one of them. */
+int catalogue_subscription_set_credentials(struct catalogue *c, int64_t id, const char *username,
+					   const char *password, struct err *err);
+
+/*
+ * Images that a subscription is to accept although refuse_new: define makes them known, neither
+ * live nor selected, with what the list says of them (only, if not NULL: this identifier alone;
+ * -ENOENT if the list lacks it).  vmcatcher subscribes so: nothing is available before the first
+ * update.  What is known already, or belongs to another subscription, stays as it is; so does an
+ * entry that the list itself refuses.  list NULL: only is accepted, unselected, when a list names
+ * it.  undefine forgets one (-ENOENT: it is not known here): it leaves (deselected), and is new to
+ * the next list.  Both make the next refresh apply the list again, be it the same bytes.
+ */
+struct imagelist;
+int catalogue_image_define(struct catalogue *c, int64_t subscription, const struct imagelist *list,
+			   const char *only, struct err *err);
+int catalogue_image_undefine(struct catalogue *c, int64_t subscription, const char *identifier,
+			     int64_t now, struct err *err);
+/*
+ * What was decided of an image before any list could be read: it is accepted although refuse_new,
+ * and selected or not whatever select_new says, when a list names it.  Replaces an earlier wish;
+ * does nothing for an identifier that has a row.
+ */
+int catalogue_image_wish(struct catalogue *c, int64_t subscription, const char *identifier,
+			 bool selected, struct err *err);
+/* The wishes that no row has taken the place of, by identifier. */
+struct wish_row {
+	int64_t subscription;
+	char *identifier, *list_id;
+	bool selected;
+};
+int catalogue_wish_each(struct catalogue *c, int (*fn)(void *arg, const struct wish_row *r),
+			void *arg, struct err *err);
 
 /* ---- images ---------------------------------------------------------------------------------- */
 
@@ -459,6 +513,9 @@ int catalogue_expired_stubs(struct catalogue *c, int (*fn)(void *arg, int64_t id
 int catalogue_expired_by_id(struct catalogue *c, int64_t id, struct expired_row *out,
 			    struct err *err);
 
+/* Forgets what was purged, all but the last LIMIT_PURGED_KEPT versions. */
+int catalogue_expired_prune(struct catalogue *c, struct err *err);
+
 /* ---- applying decisions (update.c, expire.c) ------------------------------------------------- */
 
 struct imagelist;
@@ -468,6 +525,7 @@ struct verdict;
 struct update_result {
 	bool same;			/* byte-identical, nothing done */
 	int added, changed, removed, unchanged, refused, pending;
+	int n_refused_new;		/* of the refused: those that are new (32) */
 };
 
 /*
@@ -499,10 +557,10 @@ int catalogue_distrust(struct catalogue *c, int64_t subscription, enum reason re
 		       const char *why, int64_t now, struct err *err);
 
 /*
- * The signers of versions that a list has replaced, or is about to, and that are kept; each with the
- * digest of one stored message of theirs.  And what follows when one of them is trusted no longer: versions in expired/ are
- * distrusted, and those that are served until their successor has come leave.  Current lists of
- * theirs are catalogue_distrust()'s.  *changed: how many versions.
+ * The signers of versions that a list has replaced, or is about to, and that are kept; each with
+ * the digest of one stored message of theirs.  And what follows when one of them is trusted no
+ * longer: versions in expired/ are distrusted, and those that are served until their successor has
+ * come leave.  Current lists of theirs are catalogue_distrust()'s.  *changed: how many versions.
  */
 int catalogue_signer_each(struct catalogue *c,
 			  int (*fn)(void *arg, const char *subject, const char *issuer,
@@ -518,13 +576,36 @@ int64_t catalogue_next_expiry(struct catalogue *c);
 
 /* ---- events (outbox) ------------------------------------------------------------------------- */
 
+/*
+ * Types are vmcatcher's: ProcessPrefix, SubscriptionImageNew, ExpirePrefix, ExpirePostfix,
+ * AvailablePrefix, AvailablePostfix, ProcessPostfix; and ours: CorruptFound, CorruptHealed.
+ * Events are written in the transaction of what they tell of.  A transaction with events of images
+ * is one session: it begins with ProcessPrefix and ends with ProcessPostfix, all with one session
+ * uuid (SubscriptionImageNew alone calls for neither, as vmcatcher_subscribe has none).  For each
+ * handler that is registered a delivery is written with the event.
+ *
+ * SubscriptionImageNew tells of an image that a list names and the subscription did not know, be
+ * it accepted or refused; the first list of a subscription is no news.
+ *
+ * json is the whole record, one object on one line: uuid, session, time, type, subscription,
+ * filename, reason ("" if none), every field of the image by its name in field_table (column; ""
+ * if empty, size a number), and as `metadata` the hv:image object of the list.  Process events
+ * have the first four alone.
+ */
+enum event_state { EVENT_NO_HANDLER, EVENT_DELIVERED, EVENT_WAITING, EVENT_FAILED };
+const char *event_state_name(enum event_state s);	/* none delivered waiting failed */
+
 struct event_row {
 	int64_t id;
 	char *uuid;			/* unique */
+	char *session;			/* uuid, shared by the events of one transaction */
 	int64_t time;
 	char *type;			/* AvailablePostfix, ... */
-	char *identifier, *list_id;	/* of the image */
-	char *json;			/* one object, one line */
+	char *identifier, *list_id;	/* of the image, "" if none */
+	char *json;
+	enum event_state state;		/* over all handlers: the worst */
+	int tries;			/* the most of any handler */
+	char *error;			/* of the last try that failed, "" */
 };
 void event_row_release(struct event_row *r);
 /* The last n, oldest first. */
@@ -532,6 +613,72 @@ int catalogue_event_each(struct catalogue *c, int64_t after_id, int last_n,
 			 int (*fn)(void *arg, const struct event_row *r), void *arg,
 			 struct err *err);
 int64_t catalogue_event_last(struct catalogue *c);
+/* By number, uuid or a unique prefix of it (4 or more).  -ENOENT, -ENOTUNIQ. */
+int catalogue_event_find(struct catalogue *c, const char *what, struct event_row *out,
+			 struct err *err);
+/* Has it delivered again, to every handler that takes its type, as if it were new. */
+int catalogue_event_replay(struct catalogue *c, int64_t id, struct err *err);
+
+/*
+ * Removes events that are over: all but the last LIMIT_EVENTS_KEPT, and those that wait or are the
+ * last Available ones of an announced image.  Handlers that nobody has used for
+ * LIMIT_HANDLER_IDLE_DAYS, be it because the daemon does not run, go with what waited for them.
+ */
+int catalogue_event_prune(struct catalogue *c, struct err *err);
+
+/*
+ * Handlers.  Those of the daemon are told of everything; those given to vmcatcher_cache (-x) of
+ * Available, Expire and Corrupt events, and of the Process events of their own runs; those given to
+ * vmcatcher_subscribe (-x) of SubscriptionImageNew.  One that is new is told of what is available
+ * already (the last Available events of announced images), so that it can begin at any time.
+ */
+enum handler_kind { HANDLER_DAEMON, HANDLER_CACHE, HANDLER_SUBSCRIBE };
+
+/* The daemon's handlers are these now: new ones are added, deliveries to others are dropped. */
+int catalogue_handlers_set(struct catalogue *c, const char *const *names, size_t n,
+			   struct err *err);
+/* The daemon is there, also when nothing happens: its handlers are not forgotten. */
+int catalogue_handlers_seen(struct catalogue *c, int64_t now, struct err *err);
+/*
+ * A handler of a command, by its command line: found or added.  One that was not used for
+ * LIMIT_HANDLER_IDLE_DAYS is forgotten (catalogue_event_prune()).
+ */
+int catalogue_handler_use(struct catalogue *c, enum handler_kind kind, const char *name,
+			  int64_t now, int64_t *id, struct err *err);
+
+/* A Process event of a run of vmcatcher_cache, for its handler alone. */
+int catalogue_event_process(struct catalogue *c, const char *type, const char *session,
+			    int64_t handler, int64_t now, struct err *err);
+
+struct delivery {
+	int64_t handler;
+	enum handler_kind kind;
+	char *name;			/* of the handler */
+	int tries;			/* that failed so far */
+	struct event_row event;
+};
+void delivery_release(struct delivery *d);
+
+/*
+ * The next event that is due for this handler (0: for any of the daemon's that is not in
+ * busy[0..n)), oldest first: 1 and *out, or 0 and *next_due (seconds UTC, INT64_MAX: nothing
+ * waits).  An event of an image waits while an earlier one of that image still waits for this
+ * handler; one that has failed LIMIT_EVENT_TRIES times holds nothing back any more.  Process
+ * events of a command's own run come before and after everything else that waits for it.
+ */
+int catalogue_delivery_next(struct catalogue *c, int64_t handler, const int64_t *busy, size_t n,
+			    int64_t now, struct delivery *out, int64_t *next_due, struct err *err);
+/*
+ * What came of it.  why NULL: it was taken.  Otherwise it is tried again at next_try, up to
+ * LIMIT_EVENT_TRIES times; Process events are tried once.  A next_try that is further away than
+ * LIMIT_EVENT_BACKOFF_MAX was noted by a clock that was wrong, and is due.
+ */
+int catalogue_delivery_done(struct catalogue *c, int64_t event, int64_t handler, const char *why,
+			    int64_t next_try, struct err *err);
+
+/* Events that some handler is still to be told of, or did not take. */
+int catalogue_delivery_count(struct catalogue *c, int64_t *waiting, int64_t *failed,
+			     struct err *err);
 
 /* ---- counts ---------------------------------------------------------------------------------- */
 

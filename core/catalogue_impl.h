@@ -26,6 +26,9 @@ struct catalogue {
 	bool in_transaction;
 	bool site_dirty;		/* site.json must follow this transaction */
 	char store_id[STORE_ID_TEXT];
+	/* Of the events of this transaction: "" until there is one; see cat_event.c. */
+	char session[STORE_ID_TEXT];
+	int64_t session_time;		/* of its ProcessPrefix; 0: it has none so far */
 };
 
 /* ---- cat_stmt.c: one statement at a time ----------------------------------------------------- */
@@ -104,7 +107,7 @@ void cat_close_db(struct catalogue *c);		/* the database alone */
 
 /* ---- catalogue_schema.c ---------------------------------------------------------------------- */
 
-enum { SCHEMA_VERSION = 2 };
+enum { SCHEMA_VERSION = 3 };
 int catalogue_schema_version(struct sqlite3 *db);		/* user_version, or -1 */
 /* Applies the steps from the version that the file has to SCHEMA_VERSION, each in a transaction. */
 int catalogue_schema_upgrade(struct sqlite3 *db, struct err *err);
@@ -156,7 +159,7 @@ int image_swap_pending(struct catalogue *c, struct image_brief *b, struct err *e
 /* Available events if the image is live, selected, stored and not yet announced. */
 int image_announce(struct catalogue *c, int64_t id, int64_t now, struct err *err);
 
-/* ---- cat_object.c, cat_endorser.c, cat_event.c ----------------------------------------------- */
+/* ---- cat_object.c, cat_endorser.c, cat_event.c, cat_delivery.c ------------------------------- */
 
 /* Makes the object's row if there is none, and lets it be tried again. */
 int object_name(struct catalogue *c, const struct image_meta *m, int64_t mtime, struct err *err);
@@ -171,6 +174,23 @@ int endorser_refresh(struct catalogue *c, int64_t subscription, struct err *err)
 /* type with the metadata of meta; filename as vmcatcher's FILENAME; reason may be NULL. */
 int event_add(struct catalogue *c, const char *type, int64_t meta, const char *list_id,
 	      const char *filename, const char *reason, int64_t now, struct err *err);
+/* SubscriptionImageNew: an image that a list names for the first time, accepted or not. */
+int event_add_new(struct catalogue *c, const struct image_meta *m, const char *list_id,
+		  int64_t now, struct err *err);
+/* ProcessPostfix, if the transaction that is about to be committed has events of images. */
+int event_session_end(struct catalogue *c, struct err *err);
+void event_session_clear(struct catalogue *c);
+/* The row of a query that begins with the columns of an event. */
+void event_next(struct cat_query *q, struct event_row *r);
+int event_by_id(struct catalogue *c, int64_t id, struct event_row *out, struct err *err);
+/* A delivery for each handler that takes the event's type; those that are there begin anew. */
+int delivery_add(struct catalogue *c, int64_t event, struct err *err);
+
+/* ---- cat_handler.c --------------------------------------------------------------------------- */
+
+int handler_get(struct catalogue *c, int64_t id, enum handler_kind *kind, char **name,
+		struct err *err); /* caller frees */
+int handler_daemons(struct catalogue *c, int64_t **ids, size_t *n, struct err *err);
 
 /* ---- cat_signer.c ---------------------------------------------------------------------------- */
 
@@ -198,6 +218,10 @@ int attestation_leave(struct catalogue *c, int64_t endorser, const char *subject
 /* ---- cat_apply.c ----------------------------------------------------------------------------- */
 
 extern const char *const subscription_words[5];
+extern const char *const anchor_words[3];
+#define NEW_IMAGE_TEXT \
+	"the image is new and the subscription refuses new images:" \
+	" vmcatcher_subscribe --image-accept accepts it"
 
 /*
  * The rows of a list, without message files, signer and subscription row: the core of applying

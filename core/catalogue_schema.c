@@ -9,8 +9,10 @@
  *   meta -------- what a signed list says of one image; a row never changes, its seal covers it
  *   image ------> meta (current), meta (pending)       expired ---> meta (frozen)
  *   object ------ one row a digest that a live image or an unpurged expired one names
- *   wish -------- selections of images that no stored list names (after a rebuild)
+ *   wish -------- images that no stored list names, but an admin has (after a rebuild): to be
+ *                 accepted, and perhaps selected, when a list names them
  *   event ------- outbox
+ *   event n--m handler (delivery)   who is to be told of it, and what came of it
  *   attestation 1--n attested       a signed message of block digests, and what it says
  *   signer ------ who signed lists that withdrawn images came from, and one message of theirs
  *
@@ -274,6 +276,75 @@ static const char step_2_triggers[] =
 "CREATE TRIGGER link_unattested AFTER DELETE ON link BEGIN"
 "  " REV_ATTESTED("a.endorser = OLD.endorser") " END;";
 
+/*
+ * Handlers, and what each is still to be told.  A delivery knows its image, so that an earlier one
+ * of the same image is found at once.  Endorsers have any name, and a directory made of it.
+ * Policies of new images.
+ */
+static const char step_3_tables[] =
+"CREATE TABLE handler ("
+"  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+"  kind TEXT NOT NULL CHECK (kind IN ('daemon', 'cache', 'subscribe')),"
+"  name TEXT NOT NULL, used INTEGER NOT NULL DEFAULT 0, UNIQUE (kind, name)) STRICT;"
+"ALTER TABLE event ADD COLUMN session TEXT NOT NULL DEFAULT '';"
+"ALTER TABLE event ADD COLUMN handler INTEGER REFERENCES handler ON DELETE CASCADE;" /* alone */
+"CREATE INDEX event_image ON event (identifier, type);"
+"CREATE INDEX event_handler ON event (handler) WHERE handler IS NOT NULL;"
+"CREATE TABLE delivery ("
+"  event INTEGER NOT NULL REFERENCES event ON DELETE CASCADE,"
+"  handler INTEGER NOT NULL REFERENCES handler ON DELETE CASCADE,"
+"  identifier TEXT NOT NULL,"
+"  phase INTEGER NOT NULL CHECK (phase IN (0, 1, 2)),"	/* of a run: its beginning, its end */
+"  state TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'delivered', 'failed')),"
+"  tries INTEGER NOT NULL DEFAULT 0, next_try INTEGER NOT NULL DEFAULT 0,"
+"  error TEXT NOT NULL DEFAULT '',"
+"  PRIMARY KEY (event, handler)) STRICT, WITHOUT ROWID;"
+"CREATE INDEX delivery_waiting ON delivery (handler, phase, event) WHERE state = 'waiting';"
+"CREATE INDEX delivery_image ON delivery (handler, identifier, event) WHERE state = 'waiting';"
+"ALTER TABLE endorser ADD COLUMN dir TEXT NOT NULL DEFAULT '';"
+"UPDATE endorser SET dir = name;"		/* until now every name was a safe one */
+"CREATE UNIQUE INDEX endorser_dir ON endorser (dir);"
+"ALTER TABLE subscription ADD COLUMN new_images TEXT NOT NULL DEFAULT 'accept'"
+"  CHECK (new_images IN ('accept', 'refuse'));"
+"ALTER TABLE subscription ADD COLUMN trust_anchor TEXT NOT NULL DEFAULT 'none'"
+"  CHECK (trust_anchor IN ('none', 'browser', 'igtf'));"
+"ALTER TABLE subscription ADD COLUMN " FLAG("reapply") ";"	/* be it the same bytes */
+"ALTER TABLE wish ADD COLUMN selected INTEGER NOT NULL DEFAULT 1 CHECK (selected IN (0, 1));";
+
+static const char step_3_triggers[] =
+"DROP TRIGGER subscription_change;"
+"CREATE TRIGGER subscription_change AFTER UPDATE OF list_id, name, url, username, password,"
+"  select_new, state, code, error, title, description, uri, version, vo, created, expires,"
+"  updated, tried, message, payload, stored, signer_subject, signer_issuer, signer_endorser,"
+"  reset_version, generation, new_images, trust_anchor, reapply"
+"  ON subscription BEGIN " REV("subscription", "id = NEW.id") " END;"
+"CREATE TRIGGER expired_gone AFTER DELETE ON expired BEGIN"
+"  UPDATE revision SET n = n + 1; END;";
+
+/*
+ * Events of before had an image's values under the names of its files; handlers that are new are
+ * given the last Available ones of what is announced, and those are made whole.
+ */
+#define OLD_VALUE(column, file) "'" column "', coalesce(json_extract(json, '$." file "'), '')"
+static const char step_3_events[] =
+"UPDATE event SET session = uuid, json = json_object('uuid', uuid, 'session', uuid,"
+"  'time', json_extract(json, '$.time'), 'type', type, 'subscription', list_id,"
+"  'filename', coalesce(json_extract(json, '$.filename'), ''),"
+"  'reason', coalesce(json_extract(json, '$.reason'), ''),"
+"  " OLD_VALUE("identifier", "id") ", " OLD_VALUE("title", "title") ","
+"  " OLD_VALUE("description", "description") ", " OLD_VALUE("version", "version") ","
+"  " OLD_VALUE("comments", "comments") ", " OLD_VALUE("os", "os") ","
+"  " OLD_VALUE("osversion", "osversion") ", " OLD_VALUE("arch", "arch") ","
+"  " OLD_VALUE("hypervisor", "hypervisor") ", " OLD_VALUE("format", "format") ","
+"  'size', coalesce(json_extract(json, '$.size'), 0), " OLD_VALUE("sha512", "sha512") ","
+"  " OLD_VALUE("uri", "uri") ", " OLD_VALUE("group_name", "group") ", " OLD_VALUE("vo", "vo") ","
+"  " OLD_VALUE("created", "created") ", " OLD_VALUE("expires", "expires") ","
+"  'mpuri', '', 'metadata', json('{}')) WHERE json_valid(json);"
+"UPDATE event SET json = json_set(event.json, '$.mpuri', m.mpuri, '$.metadata', json(m.json))"
+"  FROM image i JOIN meta m ON m.id = i.meta"
+"  WHERE i.identifier = event.identifier AND json_valid(event.json) AND json_valid(m.json)"
+"  AND json_extract(event.json, '$.sha512') = m.sha512;";
+
 /* The number stands twice, written in one transaction: see check_version() in cat_open.c. */
 #define STEP_DONE(number) \
 	"PRAGMA user_version = " number ";" \
@@ -283,6 +354,7 @@ static const char step_2_triggers[] =
 static const char *const steps[SCHEMA_VERSION][4] = {
 	{ step_1_trust, step_1_images, step_1_triggers, STEP_DONE("1") },
 	{ step_2_tables, step_2_triggers, "", STEP_DONE("2") },
+	{ step_3_tables, step_3_triggers, step_3_events, STEP_DONE("3") },
 };
 
 int

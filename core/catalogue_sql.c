@@ -19,13 +19,15 @@
 	m ".bytes, " m ".digest, " m ".created_at, " m ".expires_at, " m ".json, " m ".verity, " \
 	m ".verity_uri"
 
-#define ENDORSER "SELECT id, rev, ino, name, allow_sha1, any_purpose, blocks_only FROM endorser "
+#define ENDORSER \
+	"SELECT id, rev, ino, name, dir, allow_sha1, any_purpose, blocks_only FROM endorser "
 
 #define SUBSCRIPTION \
 	"SELECT s.id, s.rev, s.ino, s.list_id, s.name, s.url, s.username, s.password," \
 	" s.select_new, s.state, s.code, s.error, s.title, s.description, s.uri, s.version, s.vo," \
 	" s.created, s.expires, s.updated, s.tried, s.message, s.stored, s.signer_subject," \
-	" s.signer_issuer, coalesce(e.name, ''), s.reset_version" \
+	" s.signer_issuer, coalesce(e.name, ''), s.reset_version, s.new_images, s.trust_anchor," \
+	" s.reapply" \
 	" FROM subscription s LEFT JOIN endorser e ON e.id = s.signer_endorser "
 
 #define IMAGE \
@@ -140,7 +142,38 @@
 	" x.trust, x.bytes = 'purged', x.selected, x.error, " META("m") \
 	" FROM expired x JOIN meta m ON m.id = x.meta "
 
-#define EVENT "SELECT id, uuid, time, type, identifier, list_id, json FROM event "
+/* The worst of its deliveries speaks for an event. */
+#define DELIVERIES "FROM delivery d WHERE d.event = v.id"
+#define EVENT \
+	"SELECT v.id, v.uuid, v.session, v.time, v.type, v.identifier, v.list_id, v.json," \
+	" coalesce((SELECT max(CASE d.state WHEN 'failed' THEN 3 WHEN 'waiting' THEN 2 ELSE 1" \
+	" END) " DELIVERIES "), 0), coalesce((SELECT max(d.tries) " DELIVERIES "), 0)," \
+	" coalesce((SELECT d.error " DELIVERIES " AND d.error <> ''" \
+	" ORDER BY d.tries DESC LIMIT 1), '')" \
+	" FROM event v "
+
+/* The last of its kind that was sent for an image that is available. */
+#define IS_LAST_AVAILABLE \
+	"(v.type IN ('AvailablePrefix', 'AvailablePostfix')" \
+	" AND EXISTS (SELECT 1 FROM image i" \
+	" WHERE i.identifier = v.identifier AND i.announced = 1)" \
+	" AND NOT EXISTS (SELECT 1 FROM event n WHERE n.identifier = v.identifier" \
+	" AND n.type = v.type AND n.id > v.id))"
+/* Neither recent (?1 are), nor waited for, nor what a new handler would be told. */
+#define IS_OVER \
+	"v.id <= (SELECT id FROM event ORDER BY id DESC LIMIT 1 OFFSET ?1)" \
+	" AND NOT EXISTS (SELECT 1 " DELIVERIES " AND d.state = 'waiting')" \
+	" AND NOT " IS_LAST_AVAILABLE
+
+/* Which events concern a handler: see catalogue.h. */
+#define TAKES \
+	"CASE WHEN v.handler IS NOT NULL THEN h.id = v.handler WHEN h.kind = 'daemon' THEN 1" \
+	" WHEN h.kind = 'subscribe' THEN v.type = 'SubscriptionImageNew'" \
+	" ELSE v.type NOT IN ('SubscriptionImageNew', 'ProcessPrefix', 'ProcessPostfix') END"
+/* A command's own run is told of first and last, whatever was waiting when it began. */
+#define PHASE \
+	"CASE WHEN v.handler IS NULL THEN 1 WHEN v.type = 'ProcessPrefix' THEN 0" \
+	" WHEN v.type = 'ProcessPostfix' THEN 2 ELSE 1 END"
 
 static const char *const statements[N_SQL] = {
 [SQL_BEGIN] = "BEGIN IMMEDIATE",
@@ -148,6 +181,7 @@ static const char *const statements[N_SQL] = {
 [SQL_COMMIT] = "COMMIT",
 [SQL_ROLLBACK] = "ROLLBACK",
 [SQL_DATA_VERSION] = "PRAGMA data_version",
+[SQL_REVISION] = "SELECT n FROM revision",
 [SQL_INTEGRITY_CHECK] = "PRAGMA integrity_check(3)",
 [SQL_FOREIGN_KEY_CHECK] = "PRAGMA foreign_key_check",
 [SQL_NOTE_GET] = "SELECT value FROM note WHERE key = ?1",
@@ -155,16 +189,18 @@ static const char *const statements[N_SQL] = {
 [SQL_INODE_GET] = "SELECT ino FROM inode WHERE name = ?1",
 [SQL_INODE_OWNER] = "SELECT 1 FROM inode WHERE ino = ?1",
 [SQL_INODE_ADD] = "INSERT INTO inode VALUES (?1, ?2)",
+[SQL_INODE_DELETE] = "DELETE FROM inode WHERE ino = ?1",
 
 /* endorsers */
-[SQL_ENDORSER_ADD] = "INSERT INTO endorser (ino, name, allow_sha1, any_purpose, blocks_only)"
-	" VALUES (?1, ?2, ?3, ?4, ?5)",
+[SQL_ENDORSER_ADD] = "INSERT INTO endorser (ino, name, dir, allow_sha1, any_purpose, blocks_only)"
+	" VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
 [SQL_ENDORSER_ID] = "SELECT id FROM endorser WHERE name = ?1",
 [SQL_ENDORSER_SWITCHES] = "UPDATE endorser SET allow_sha1 = max(allow_sha1, ?2),"
 	" any_purpose = max(any_purpose, ?3) WHERE id = ?1",
 [SQL_ENDORSER_DELETE] = "DELETE FROM endorser WHERE id = ?1",
 [SQL_ENDORSER_BY_NAME] = ENDORSER "WHERE name = ?1",
 [SQL_ENDORSER_EACH] = ENDORSER "ORDER BY id",
+[SQL_ENDORSER_DIR_TAKEN] = "SELECT 1 FROM endorser WHERE dir = ?1",
 [SQL_CREDENTIAL_ADD] = "INSERT INTO credential VALUES (?1, ?2, ?3)",
 [SQL_CREDENTIAL_OWNER] = "SELECT e.name FROM credential c JOIN endorser e ON e.id = c.endorser"
 	" WHERE c.subject = ?1 AND c.issuer = ?2",
@@ -183,8 +219,9 @@ static const char *const statements[N_SQL] = {
 
 /* subscriptions */
 [SQL_SUBSCRIPTION_ADD] = "INSERT INTO subscription"
-	" (ino, list_id, name, url, username, password, select_new, state)"
-	" VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'new')",
+	" (ino, list_id, name, url, username, password, select_new, new_images, trust_anchor,"
+	" state)"
+	" VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'new')",
 [SQL_SUBSCRIPTION_DELETE] = "DELETE FROM subscription WHERE id = ?1",
 [SQL_SUBSCRIPTION_BY_ID] = SUBSCRIPTION "WHERE s.id = ?1",
 [SQL_SUBSCRIPTION_EACH] = SUBSCRIPTION "ORDER BY s.id",
@@ -204,7 +241,8 @@ static const char *const statements[N_SQL] = {
 [SQL_SUBSCRIPTION_APPLY] = "UPDATE subscription SET state = 'ok', code = 0, error = '',"
 	" title = ?2, description = ?3, uri = ?4, version = ?5, vo = ?6, created = ?7,"
 	" expires = ?8, updated = ?9, tried = ?9, message = ?10, payload = ?11, stored = 1,"
-	" signer_subject = ?12, signer_issuer = ?13, reset_version = 0 WHERE id = ?1",
+	" signer_subject = ?12, signer_issuer = ?13, reset_version = 0, reapply = 0"
+	" WHERE id = ?1",
 [SQL_SUBSCRIPTION_ENDORSER] = "UPDATE subscription SET signer_endorser = ?2"
 	" WHERE id = ?1 AND signer_endorser IS NOT ?2",
 [SQL_SUBSCRIPTION_RESTORE] = "UPDATE subscription SET version = ?2, created = ?3, message = ?4,"
@@ -226,6 +264,14 @@ static const char *const statements[N_SQL] = {
 [SQL_SUBSCRIPTION_YIELDING] = "SELECT DISTINCT r.subscription FROM refused r"
 	" JOIN subscription s ON s.id = r.subscription"
 	" WHERE r.owner = ?1 AND s.state IN ('ok', 'failed') AND s.stored = 1 ORDER BY 1",
+[SQL_SUBSCRIPTION_POLICY] = "UPDATE subscription SET reapply = max(reapply, new_images <> ?2),"
+	" new_images = ?2, select_new = ?3 WHERE id = ?1",
+[SQL_SUBSCRIPTION_ANCHOR] = "UPDATE subscription SET trust_anchor = ?2 WHERE id = ?1",
+[SQL_SUBSCRIPTION_CREDENTIALS] = "UPDATE subscription SET username = ?2, password = ?3"
+	" WHERE id = ?1",
+[SQL_SUBSCRIPTION_REAPPLY] = "UPDATE subscription SET reapply = 1 WHERE id = ?1",
+[SQL_SUBSCRIPTION_DESCRIBE] = "UPDATE subscription SET title = ?2, description = ?3, uri = ?4,"
+	" vo = ?5 WHERE id = ?1 AND state = 'new'",
 
 /* metadata */
 [SQL_META_ADD] = "INSERT INTO meta (" META_NAMES ", seal) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7,"
@@ -293,11 +339,20 @@ static const char *const statements[N_SQL] = {
 	" WHERE subscription = ?1 AND live = 1",
 [SQL_REFUSED_HAS] = "SELECT 1 FROM refused WHERE subscription = ?1 AND identifier = ?2",
 [SQL_IMAGE_SELECTED_OF] = "SELECT identifier FROM image WHERE subscription = ?1 AND selected = 1"
-	" UNION SELECT identifier FROM wish WHERE subscription = ?1 ORDER BY 1",
+	" UNION SELECT identifier FROM wish WHERE subscription = ?1 AND selected = 1 ORDER BY 1",
+/* Where new images are refused, what is accepted is a decision; and so is what is not selected. */
+[SQL_IMAGE_DEFINED_OF] = "SELECT i.identifier FROM image i JOIN subscription s"
+	" ON s.id = i.subscription WHERE s.id = ?1 AND s.new_images = 'refuse'"
+	" UNION SELECT identifier FROM wish WHERE subscription = ?1 AND selected = 0 ORDER BY 1",
+[SQL_IMAGE_ANY_OF] = "SELECT 1 FROM image WHERE subscription = ?1 LIMIT 1",
 [SQL_IMAGE_SET_EXPIRES] = "UPDATE image SET expires = ?2 WHERE id = ?1 AND expires <> ?2",
-[SQL_WISH_ADD] = "INSERT INTO wish VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-[SQL_WISH_DELETE] = "DELETE FROM wish WHERE identifier = ?1",
-[SQL_WISH_EXISTS] = "SELECT 1 FROM wish WHERE identifier = ?1 AND subscription = ?2",
+[SQL_WISH_ADD] = "INSERT INTO wish (identifier, subscription, selected) VALUES (?1, ?2, ?3)"
+	" ON CONFLICT (identifier) DO UPDATE SET selected = ?3 WHERE subscription = ?2",
+[SQL_WISH_DELETE] = "DELETE FROM wish WHERE identifier = ?1 AND subscription = ?2",
+[SQL_WISH_GET] = "SELECT selected FROM wish WHERE identifier = ?1 AND subscription = ?2",
+[SQL_WISH_EACH] = "SELECT w.subscription, w.identifier, s.list_id, w.selected FROM wish w"
+	" JOIN subscription s ON s.id = w.subscription"
+	" WHERE NOT EXISTS (SELECT 1 FROM image i WHERE i.identifier = w.identifier) ORDER BY 2",
 [SQL_REFUSED_ADD] = "INSERT INTO refused (subscription, identifier, name, code, error, owner)"
 	" VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
 [SQL_REFUSED_CLEAR] = "DELETE FROM refused WHERE subscription = ?1",
@@ -440,6 +495,9 @@ static const char *const statements[N_SQL] = {
 	" AND bytes = 'kept'",
 [SQL_EXPIRED_PURGE_SIZE] = "UPDATE expired SET bytes = 'purged' WHERE sha512 = ?1"
 	" AND bytes = 'kept' AND (SELECT m.bytes FROM meta m WHERE m.id = expired.meta) <> ?2",
+[SQL_EXPIRED_FORGOTTEN] = "SELECT id FROM expired WHERE bytes = 'purged'"
+	" ORDER BY id DESC LIMIT -1 OFFSET ?1",
+[SQL_EXPIRED_DELETE] = "DELETE FROM expired WHERE id = ?1 RETURNING ino, meta",
 
 /* signers of what has been replaced */
 [SQL_SIGNER_OF_IMAGES] = "UPDATE image SET signer_subject = s.signer_subject,"
@@ -474,10 +532,50 @@ static const char *const statements[N_SQL] = {
 	" AND i.signer_subject = subject AND i.signer_issuer = issuer) ORDER BY 1, 2",
 
 /* events */
-[SQL_EVENT_ADD] = "INSERT INTO event (uuid, time, type, identifier, list_id, json)"
-	" VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-[SQL_EVENT_EACH] = "SELECT * FROM (" EVENT "WHERE id > ?1 ORDER BY id DESC LIMIT ?2) ORDER BY id",
+[SQL_EVENT_ADD] = "INSERT INTO event"
+	" (uuid, session, time, type, identifier, list_id, json, handler)"
+	" VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+[SQL_EVENT_EACH] = "SELECT * FROM (" EVENT "WHERE v.id > ?1 ORDER BY v.id DESC LIMIT ?2)"
+	" ORDER BY 1",
 [SQL_EVENT_LAST] = "SELECT max(id) FROM event",
+[SQL_EVENT_BY_ID] = EVENT "WHERE v.id = ?1",
+/* '~' comes after all that a uuid is made of. */
+[SQL_EVENT_BY_UUID] = "SELECT id FROM event WHERE uuid >= ?1 AND uuid < ?1 || '~' LIMIT 2",
+[SQL_EVENT_IS_OVER] = "SELECT 1 FROM event v WHERE " IS_OVER " LIMIT 1",
+[SQL_EVENT_PRUNE] = "DELETE FROM event AS v WHERE " IS_OVER,
+
+/* deliveries */
+[SQL_DELIVERY_ADD] = "INSERT INTO delivery (event, handler, identifier, phase)"
+	" SELECT v.id, h.id, v.identifier, " PHASE " FROM event v, handler h"
+	" WHERE v.id = ?1 AND " TAKES
+	" ON CONFLICT (event, handler) DO UPDATE"
+	" SET state = 'waiting', tries = 0, next_try = 0, error = ''",
+[SQL_DELIVERY_BACKLOG] = "INSERT INTO delivery (event, handler, identifier, phase)"
+	" SELECT v.id, h.id, v.identifier, " PHASE " FROM event v, handler h"
+	" WHERE h.id = ?1 AND " TAKES
+	" AND " IS_LAST_AVAILABLE " ON CONFLICT DO NOTHING",
+[SQL_DELIVERY_WAITING] = "SELECT d.event, d.next_try, d.tries FROM delivery d"
+	" WHERE d.handler = ?1 AND d.state = 'waiting' AND NOT EXISTS (SELECT 1 FROM delivery p"
+	" WHERE p.handler = d.handler AND p.identifier = d.identifier AND p.identifier <> ''"
+	" AND p.event < d.event AND p.state = 'waiting') ORDER BY d.phase, d.event",
+[SQL_DELIVERY_TAKEN] = "UPDATE delivery SET state = 'delivered', error = '', next_try = 0"
+	" WHERE event = ?1 AND handler = ?2",
+/* An event of a run is of no use to anybody later. */
+[SQL_DELIVERY_COUNT] = "SELECT count(DISTINCT CASE state WHEN 'waiting' THEN event END),"
+	" count(DISTINCT CASE state WHEN 'failed' THEN event END) FROM delivery",
+[SQL_DELIVERY_FAILED] = "UPDATE delivery SET tries = tries + 1, error = ?3, next_try = ?4,"
+	" state = CASE WHEN identifier = '' OR tries + 1 >= ?5 THEN 'failed' ELSE 'waiting' END"
+	" WHERE event = ?1 AND handler = ?2 AND state = 'waiting'",
+[SQL_HANDLER_ADD] = "INSERT INTO handler (kind, name, used) VALUES (?1, ?2, ?3)",
+[SQL_HANDLER_ID] = "SELECT id FROM handler WHERE kind = ?1 AND name = ?2",
+[SQL_HANDLER_USED] = "UPDATE handler SET used = ?2 WHERE id = ?1",
+[SQL_HANDLER_DELETE] = "DELETE FROM handler WHERE id = ?1",
+[SQL_HANDLER_EACH] = "SELECT id FROM handler WHERE kind = ?1 ORDER BY id",
+[SQL_HANDLER_GET] = "SELECT kind, name FROM handler WHERE id = ?1",
+[SQL_HANDLER_IS_IDLE] = "SELECT 1 FROM handler WHERE used < ?1",
+[SQL_HANDLER_FORGET] = "DELETE FROM handler WHERE used < ?1",
+[SQL_HANDLER_IS_UNSEEN] = "SELECT 1 FROM handler WHERE kind = 'daemon' AND used < ?1",
+[SQL_HANDLER_SEEN] = "UPDATE handler SET used = ?1 WHERE kind = 'daemon' AND used < ?1",
 
 /* counts */
 [SQL_COUNTS] = "SELECT (SELECT count(*) FROM endorser), (SELECT count(*) FROM subscription),"

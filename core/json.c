@@ -23,6 +23,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -38,6 +39,7 @@ enum { VALUES_MAX = 1 << 20 };
 
 struct scan {
 	const char *at, *end;
+	ptrdiff_t string_max;	/* bytes of one string as it is written */
 	const char *copied;	/* what stands before is in patched, unless nothing was patched */
 	struct buf patched;	/* the source with numbers carried */
 	int depth;
@@ -79,9 +81,9 @@ scan_string(struct scan *s, struct err *err)
 			s->control_at = patched_offset(s) + 1;
 		}
 	}
-	if (s->at - start > LIMIT_JSON_STRING)
-		return err_refuse(err, CODE_LIMIT, "a string is longer than %d bytes",
-				  LIMIT_JSON_STRING);
+	if (s->at - start > s->string_max)
+		return err_refuse(err, CODE_LIMIT, "a string is longer than %lld bytes",
+				  (long long)s->string_max);
 	if (s->at < s->end)
 		s->at++;
 	return 0;
@@ -263,11 +265,11 @@ refuse_source(const struct scan *s, const json_error_t *error, struct err *err)
 			  error->line, error->column, error->text);
 }
 
-int
-json_parse(const void *data, size_t len, struct json **out, struct err *err)
+static int
+parse(const void *data, size_t len, ptrdiff_t string_max, struct json **out, struct err *err)
 {
 	static pthread_once_t seeded = PTHREAD_ONCE_INIT;
-	struct scan s = { .at = data, .copied = data };
+	struct scan s = { .at = data, .string_max = string_max, .copied = data };
 	json_error_t error;
 	json_t *root = NULL;
 	int rc;
@@ -297,6 +299,18 @@ json_parse(const void *data, size_t len, struct json **out, struct err *err)
 out:
 	buf_release(&s.patched);
 	return rc;
+}
+
+int
+json_parse(const void *data, size_t len, struct json **out, struct err *err)
+{
+	return parse(data, len, LIMIT_JSON_STRING, out, err);
+}
+
+int
+json_parse_written(const void *data, size_t len, struct json **out, struct err *err)
+{
+	return parse(data, len, 6 * LIMIT_JSON_STRING, out, err);
 }
 
 /* Jansson's accessors take some values without const, and write to none. */

@@ -9,9 +9,14 @@
  *                      "credentials": [ { "subject", "issuer" } ] } ],
  *     "subscriptions": [ { "list", "url", "username", "password", "select_new", "reset_version",
  *                          "message": "<sha512>" or null, "version", "created",
- *                          "endorsers": [ names ], "selected": [ identifiers ] } ],
+ *                          "endorsers": [ names ], "selected": [ identifiers ],
+ *                          "new_images": "refuse", "trust_anchor": "browser" or "igtf",
+ *                          "defined": [ identifiers ] } ],
  *     "sha512": "<of every byte before this line>"
  *   }
+ *
+ * The last three of a subscription are left out where nothing was decided, so that a file of a
+ * version that did not know them is what would be written today.
  *
  * Order of a decision: commit, then site.json, then the command is acknowledged.  A crash between
  * the two leaves a smaller serial here; whoever opens the catalogue next writes the file anew.
@@ -81,6 +86,17 @@ write_names(struct site_writer *s, const char *key, enum sql_id sql, int64_t sub
 	return rc;
 }
 
+static int
+write_defined(struct site_writer *s, int64_t subscription)
+{
+	int64_t value;
+	bool any = false;
+	int rc = cat_int(s->c, SQL_IMAGE_DEFINED_OF, ARGS(arg_int(subscription)), &value, &any,
+			 s->err);
+
+	return any ? write_names(s, "defined", SQL_IMAGE_DEFINED_OF, subscription) : rc;
+}
+
 static bool
 is_zero(const struct digest *d)
 {
@@ -110,6 +126,12 @@ write_subscription(void *arg, const struct subscription_row *r)
 	rc = write_names(s, "endorsers", SQL_LINK_ENDORSERS, r->id);
 	if (rc == 0)
 		rc = write_names(s, "selected", SQL_IMAGE_SELECTED_OF, r->id);
+	if (r->refuse_new)
+		jsonw_string(&s->w, "new_images", "refuse");
+	if (r->trust_anchor != ANCHOR_NONE)
+		jsonw_string(&s->w, "trust_anchor", anchor_words[r->trust_anchor]);
+	if (rc == 0)
+		rc = write_defined(s, r->id);
 	jsonw_close(&s->w, '}');
 	return rc;
 }
@@ -252,6 +274,8 @@ read_subscription(const struct json *j, struct site_subscription *s)
 {
 	const char *message = json_as_string(json_get(j, "message"));
 	const char *select_new = json_as_string(json_get(j, "select_new"));
+	const char *new_images = json_as_string(json_get(j, "new_images"));
+	int anchor = cat_word(anchor_words, 3, json_as_string(json_get(j, "trust_anchor")));
 
 	s->list_id = member(j, "list");
 	s->url = member(j, "url");
@@ -259,6 +283,8 @@ read_subscription(const struct json *j, struct site_subscription *s)
 	s->password = member(j, "password");
 	s->select_new =
 		select_new != NULL && strcmp(select_new, "all") == 0 ? SELECT_ALL : SELECT_NONE;
+	s->refuse_new = new_images != NULL && strcmp(new_images, "refuse") == 0;
+	s->trust_anchor = anchor >= 0 ? (enum trust_anchor)anchor : ANCHOR_NONE;
 	s->reset_version = flag(j, "reset_version");
 	s->has_message = message != NULL;
 	s->version = member(j, "version");
@@ -267,6 +293,7 @@ read_subscription(const struct json *j, struct site_subscription *s)
 	return json_as_integer(json_get(j, "created"), &s->created) &&
 	       read_strings(json_get(j, "endorsers"), &s->endorsers) &&
 	       read_strings(json_get(j, "selected"), &s->selected) &&
+	       read_strings(json_get(j, "defined"), &s->defined) &&
 	       s->list_id != NULL && s->url != NULL && s->version != NULL;
 }
 
@@ -354,6 +381,7 @@ subscription_free(struct site_subscription *s)
 	free(s->version);
 	strings_free(&s->endorsers);
 	strings_free(&s->selected);
+	strings_free(&s->defined);
 }
 
 void

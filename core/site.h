@@ -1,7 +1,8 @@
 /*
  * site.h - state_dir/site.json: an admin's decisions outside the database, so that they outlive it.
  *
- * Endorsers with their credentials and switches, links, subscriptions with credentials, selections;
+ * Endorsers with their credentials and switches, links, subscriptions with credentials and
+ * policies, selections, and which images are accepted where new ones are refused;
  * and of each subscription which message was accepted last, so that the stored messages can be
  * put back and no older list is taken.  Mode 0600, replaced whole, with a checksum at its end.
  */
@@ -12,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "buf.h"
+#include "catalogue.h"
 #include "digest.h"
 #include "err.h"
 
@@ -36,12 +38,15 @@ struct site_endorser {
 struct site_subscription {
 	char *list_id, *url, *username, *password;	/* the last two may be NULL */
 	int select_new;				/* enum conf_select */
+	bool refuse_new;
+	enum trust_anchor trust_anchor;
 	bool reset_version, has_message;
 	struct digest message;			/* accepted last */
 	char *version;				/* of that list */
 	int64_t created;
 	struct site_strings endorsers;		/* linked */
 	struct site_strings selected;		/* identifiers of images */
+	struct site_strings defined;		/* and those that are accepted, selected or not */
 };
 
 struct site {
@@ -59,8 +64,6 @@ struct site {
  */
 int site_read(int state_dir, struct site **out, struct buf *raw, struct err *err);
 void site_free(struct site *site);
-
-struct catalogue;
 
 /* What site.json should hold now; in a transaction of the caller, or in the open one. */
 int site_format(struct catalogue *c, struct buf *out, struct err *err);

@@ -208,6 +208,10 @@ cmd_expire(struct ctl *ctl, const struct options *opt, char **args, size_t n)
 		rc = recheck_lists(&r, opt->recheck ? RECHECK_IF_CHANGED : RECHECK_ALL, &e.lists,
 				   &err);
 	}
+	if (rc == 0)
+		rc = catalogue_event_prune(ctl->catalogue, &err);
+	if (rc == 0)
+		rc = catalogue_expired_prune(ctl->catalogue, &err);
 	ctl->poke = e.images > 0 || e.lists > 0;
 	if (rc != 0)
 		return ctl_fail(ctl, &err);

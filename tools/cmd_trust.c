@@ -14,7 +14,6 @@
 #include "certname.h"
 #include "core/cleanup.h"
 #include "core/recheck.h"
-#include "core/safename.h"
 
 /* ---- showing --------------------------------------------------------------------------------- */
 
@@ -206,9 +205,6 @@ take_credential(struct ctl *ctl, const struct options *opt, struct change *ch)
 	static const char verb[] = "endorser add";
 	struct err err = { 0 };
 
-	if (!safename_is_safe(ch->name))
-		return ctl_usage(ctl, verb, "'%s' is no name: letters, digits and ._+- only, not"
-				 " beginning with . or -", ch->name);
 	if (opt->from_cert != NULL && (opt->subject != NULL || opt->issuer != NULL))
 		return ctl_usage(ctl, verb,
 				 "--from-cert takes the place of --subject and --issuer");

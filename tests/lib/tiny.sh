@@ -79,7 +79,7 @@ tiny_load() {
 	done
 }
 
-tiny_moments='del(.. | .updated?, .tried?, .time?, .uuid?, .expired_at?, .created?, .expires?)
+tiny_moments='del(.. | .updated?, .tried?, .time?, .uuid?, .session?, .expired_at?, .created?, .expires?)
     | del(.expired[]?.name, .events[]?.filename)'
 
 tiny_view() {

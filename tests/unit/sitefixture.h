@@ -383,12 +383,20 @@ assert_expired(struct fixture *f, const char *expected)
 static int
 add_event(void *arg, const struct event_row *r)
 {
-	buf_printf(arg, "%s%s %s", ((struct buf *)arg)->len > 0 ? ", " : "", r->type,
-		   r->identifier);
+	struct buf *b = arg;
+	bool begins = strcmp(r->type, "ProcessPrefix") == 0;
+	bool first = b->len == 0 || buf_str(b)[b->len - 1] == '[';
+
+	if (strcmp(r->type, "ProcessPostfix") == 0)
+		buf_putc(b, ']');
+	else
+		buf_printf(b, "%s%s", first ? "" : ", ", begins ? "[" : "");
+	if (r->identifier[0] != '\0')
+		buf_printf(b, "%s %s", r->type, r->identifier);
 	return 0;
 }
 
-/* The events after one, as "ExpirePrefix a, ExpirePostfix a". */
+/* The events after one, those of a session in brackets: "[ExpirePrefix a, ExpirePostfix a]". */
 static inline void
 assert_events(struct fixture *f, int64_t after, const char *expected)
 {

@@ -70,13 +70,13 @@ zero_images(void **state)
 
 	publish(f, sub, "1", ENTRIES(IMG("a", "1", 'a'), IMG("b", "1", 'b')));
 	store_content(f, 'a');
-	assert_events(f, 0, "AvailablePrefix a, AvailablePostfix a");
+	assert_events(f, 0, "[AvailablePrefix a, AvailablePostfix a]");
 	mark = catalogue_event_last(f->c);
 	publish(f, sub, "2", NO_ENTRIES);
 	assert_int_equal(f->result.removed, 2);
 	assert_image(f, "a", "away selected 1");
 	assert_expired(f, "a removed-from-list, b removed-from-list purged");
-	assert_events(f, mark, "ExpirePrefix a, ExpirePostfix a");
+	assert_events(f, mark, "[ExpirePrefix a, ExpirePostfix a]");
 	assert_int_equal(access_of(f, 'a'), ACCESS_EXPIRED);
 }
 
@@ -94,7 +94,7 @@ comes_back(void **state)
 	publish(f, sub, "3", ENTRIES(IMG("a", "1", 'a')));
 	assert_image(f, "a", "live selected 1");
 	assert_int_equal(access_of(f, 'a'), ACCESS_OK);
-	assert_events(f, mark, "AvailablePrefix a, AvailablePostfix a");
+	assert_events(f, mark, "[AvailablePrefix a, AvailablePostfix a]");
 }
 
 static void
@@ -116,7 +116,8 @@ new_version_waits(void **state)
 	assert_image(f, "a", "live selected 2");
 	assert_expired(f, "a replaced");
 	assert_events(f, mark,
-		      "ExpirePrefix a, ExpirePostfix a, AvailablePrefix a, AvailablePostfix a");
+		      "[ExpirePrefix a, ExpirePostfix a, "
+		      "AvailablePrefix a, AvailablePostfix a]");
 	assert_int_equal(access_of(f, 'a'), ACCESS_EXPIRED);
 }
 
@@ -165,7 +166,7 @@ prefetch_never(void **state)
 	mark = catalogue_event_last(f->c);
 	publish(f, sub, "2", ENTRIES(IMG("a", "2", 'b')));
 	assert_image(f, "a", "live selected 2");
-	assert_events(f, mark, "ExpirePrefix a, ExpirePostfix a");
+	assert_events(f, mark, "[ExpirePrefix a, ExpirePostfix a]");
 }
 
 static void
@@ -365,7 +366,7 @@ lost_object(void **state)
 	store_content(f, 'a');
 	mark = catalogue_event_last(f->c);
 	assert_int_equal(catalogue_object_lost(f->c, &d, "size differs", NOW, &f->err), 0);
-	assert_events(f, mark, "CorruptFound a");
+	assert_events(f, mark, "[CorruptFound a]");
 	assert_int_equal(catalogue_object_get(f->c, &d, &o, &f->err), 0);
 	assert_int_equal(o.state, OBJECT_MISSING);
 	assert_true(o.wanted);

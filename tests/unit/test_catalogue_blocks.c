@@ -5,12 +5,12 @@
 #include "config.h"
 #include "sitefixture.h"
 
-#include <sys/wait.h>
 #include "core/attestation.h"
 #include "core/cleanup.h"
 #include "core/jsonw.h"
 #include "core/limits.h"
 #include "core/listjudge.h"
+#include "oldstate.h"
 
 #define SITE "/DC=org/DC=example/CN=Site key"
 
@@ -385,7 +385,7 @@ contradiction_is_final(void **state)
 		OK(catalogue_object_failed(f->c, &d, CODE_BLOCK_DIGEST, "they disagree", true, 0,
 					   &f->err));
 	}
-	assert_events(f, last, "CorruptFound a");
+	assert_events(f, last, "[CorruptFound a]");
 	r = object(f, 'a');
 	assert_int_equal(r.tries, LIMIT_TRIES);
 	assert_int_equal(r.state, OBJECT_FAILED);
@@ -414,7 +414,7 @@ damage_is_told_once(void **state)
 	OK(catalogue_object_corrupt(f->c, &d, "granule 7", false, NOW, &f->err));
 	assert_error(f, 'a', "");
 	OK(catalogue_object_corrupt(f->c, &d, "granule 9: no server", true, NOW, &f->err));
-	assert_events(f, last, "CorruptFound a, CorruptFound b");
+	assert_events(f, last, "[CorruptFound a, CorruptFound b]");
 	r = object(f, 'a');
 	assert_true(r.degraded && r.state == OBJECT_VERIFIED);
 	object_row_release(&r);
@@ -424,12 +424,14 @@ damage_is_told_once(void **state)
 	last = catalogue_event_last(f->c);
 	OK(catalogue_object_healed(f->c, &d, "fetched", NOW, &f->err));
 	OK(catalogue_object_healed(f->c, &d, "fetched", NOW, &f->err));
-	assert_events(f, last, "CorruptHealed a, CorruptHealed b");
+	assert_events(f, last, "[CorruptHealed a, CorruptHealed b]");
 	assert_error(f, 'a', "");
 	last = catalogue_event_last(f->c);
 	OK(catalogue_object_corrupt(f->c, &d, "granule 7", false, NOW, &f->err));
 	store_content(f, 'a');
-	assert_events(f, last, "CorruptFound a, CorruptFound b, CorruptHealed a, CorruptHealed b");
+	assert_events(f, last,
+		      "[CorruptFound a, CorruptFound b], "
+		      "[CorruptHealed a, CorruptHealed b]");
 }
 
 static void
@@ -836,37 +838,6 @@ damaged_message_counts_no_longer(void **state)
 	assert_blocks(f, 'b', "r2");
 }
 
-/* Fills an empty state_dir with what the version before left (tests/data/state-1). */
-static void
-old_state(struct fixture *f)
-{
-	const char *srcdir = getenv("srcdir");
-	CLEANUP_FREE char *top = realpath(srcdir != NULL ? srcdir : ".", NULL);
-	CLEANUP_FREE char *from = xasprintf("%s/tests/data/state-1", top);
-	CLEANUP_FREE char *script = xasprintf(
-		"set -e; cd '%s'; rm -rf ./*; mkdir messages; umask 077;"
-		"command -v sqlite3 >/dev/null || exit 77;"
-		"sqlite3 catalogue.db <'%s/catalogue.sql'; cp '%s/site.json' .;"
-		"for m in '%s'/list.json '%s'/other.json; do"
-		" n=messages/$(sha512sum <\"$m\" | cut -c1-128);"
-		" cp \"$m\" $n.smime; cp \"$m\" $n.json; done",
-		f->conf.state_dir, from, from, from, from);
-	pid_t child;
-	int status;
-
-	catalogue_close(f->c);
-	f->c = NULL;
-	child = fork();
-	if (child == 0) {
-		execl("/bin/sh", "sh", "-c", script, (char *)NULL);
-		_exit(127);
-	}
-	assert_int_equal(waitpid(child, &status, 0), child);
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
-		skip();
-	assert_int_equal(status, 0);
-}
-
 /* "with" has block digests in its list, those of "malformed" are no such thing. */
 static void
 assert_upgraded(struct fixture *f)
@@ -891,7 +862,7 @@ upgrade(void **state)
 	struct fixture *f = *state;
 	int64_t last;
 
-	old_state(f);
+	old_state(f, "state-1");
 	OK(fixture_open(f, CATALOGUE_CHECK | CATALOGUE_CREATE));
 	assert_upgraded(f);
 	last = catalogue_event_last(f->c);
@@ -906,7 +877,7 @@ upgrade_by_a_command(void **state)
 {
 	struct fixture *f = *state;
 
-	old_state(f);
+	old_state(f, "state-1");
 	OK(fixture_open(f, CATALOGUE_CREATE));
 	assert_image(f, "malformed", "live selected 1");
 	assert_blocks(f, 'a', "-");

@@ -536,7 +536,7 @@ hidden_until_fetched(struct fixture *f)
 	assert_state(f, r.id, SUB_OK);
 	assert_image(f, "a", "live selected 2");
 	assert_image(f, "b", "live selected 1");
-	assert_events(f, mark, "ExpirePrefix a, ExpirePostfix a");
+	assert_events(f, mark, "[ExpirePrefix a, ExpirePostfix a]");
 	fixture_reopen(f, CATALOGUE_CHECK);
 	assert_no_trust_gained(f);
 	subscription_row_release(&r);

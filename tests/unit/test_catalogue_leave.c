@@ -170,7 +170,8 @@ deselect(void **state)
 	assert_expired(f, "a deselected");
 	select_image(f, "a", true);
 	assert_events(f, mark,
-		      "ExpirePrefix a, ExpirePostfix a, AvailablePrefix a, AvailablePostfix a");
+		      "[ExpirePrefix a, ExpirePostfix a], "
+		      "[AvailablePrefix a, AvailablePostfix a]");
 }
 
 static void

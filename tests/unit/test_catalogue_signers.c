@@ -154,10 +154,10 @@ version_that_waits_for_its_successor(void **state)
 	assert_image(f, "a", "live selected 2");
 	assert_expired(f, "a endorser-unlinked distrusted");
 	assert_int_equal(access_of(f, 'a'), ACCESS_DISTRUSTED);
-	assert_events(f, last, "ExpirePrefix a, ExpirePostfix a");
+	assert_events(f, last, "[ExpirePrefix a, ExpirePostfix a]");
 	last = catalogue_event_last(f->c);
 	store_content(f, 'b');
-	assert_events(f, last, "AvailablePrefix a, AvailablePostfix a");
+	assert_events(f, last, "[AvailablePrefix a, AvailablePostfix a]");
 }
 
 static void

@@ -102,7 +102,7 @@ no_secret_in_events(void **state)
 	catalogue_close(f->c);
 	f->c = NULL;
 	fixture_reopen(f, 0);
-	assert_events(f, 0, "AvailablePrefix a, AvailablePostfix a");
+	assert_events(f, 0, "[AvailablePrefix a, AvailablePostfix a]");
 	read_state_file(f, "site.json", &b);
 	assert_non_null(strstr(b.data, "hunter2"));
 	buf_release(&b);
