@@ -49,6 +49,26 @@
 #include "fs/blobtable.h"
 #include "fs/context.h"
 
+/* ---- answers -------------------------------------------------------------------------------- */
+
+void
+blob_answer(const struct read *r, const void *data)
+{
+	if (r->req != NULL)
+		fuse_reply_buf(r->req, data, r->size);
+	else
+		r->done(r->arg, 0, data, r->size);
+}
+
+void
+blob_refuse(const struct read *r, int errnum)
+{
+	if (r->req != NULL)
+		fuse_reply_err(r->req, errnum);
+	else
+		r->done(r->arg, errnum, NULL, 0);
+}
+
 /* ---- parking -------------------------------------------------------------------------------- */
 
 void
@@ -58,7 +78,7 @@ blob_fail_list(struct parked *list, int errnum)
 		struct parked *p = list;
 
 		list = p->next;
-		fuse_reply_err(p->read.req, errnum);
+		blob_refuse(&p->read, errnum);
 		free(p);
 	}
 }
@@ -91,11 +111,13 @@ prepare_to_wait(struct blobs *b, struct read *r)
 {
 	if (r->id != 0)
 		return;
-	r->since = io_monotonic_ms();
+	if (r->since == 0)
+		r->since = io_monotonic_ms();
 	pthread_mutex_lock(&b->lock);
 	r->id = ++b->last_id;
 	pthread_mutex_unlock(&b->lock);
-	fuse_req_interrupt_func(r->req, on_interrupt, (void *)(uintptr_t)r->id);
+	if (r->req != NULL)
+		fuse_req_interrupt_func(r->req, on_interrupt, (void *)(uintptr_t)r->id);
 }
 
 /* What a read waits for. */
@@ -117,7 +139,7 @@ may_wait(const struct blobs *b, const struct blob *blob, const struct read *r,
 		return ESTALE;
 	if (b->ending)
 		return ENOTCONN;
-	if (fuse_req_interrupted(r->req))
+	if (r->req != NULL && fuse_req_interrupted(r->req))
 		return EINTR;
 	if (blob->file != wish->file)
 		return -EAGAIN;
@@ -205,7 +227,7 @@ wait_for(struct blobs *b, struct read *r, struct wish *wish)
 	if (why == 0 || why == EAGAIN)
 		ask(b, wish, r);
 	if (why > 0)
-		fuse_reply_err(r->req, why);
+		blob_refuse(r, why);
 	if (why != 0 || wish->file == NULL || !blockfile_has(wish->file, wish->granule))
 		return why >= 0;
 	p = take_parked(b, r->id);
@@ -270,7 +292,7 @@ reply_from(struct blobs *b, const struct read *r, struct blockfile *file, int64_
 	int rc = blockfile_read(file, &spare->buf, r->off, r->size, &data, granule);
 
 	if (rc == 0)
-		fuse_reply_buf(r->req, data, r->size);
+		blob_answer(r, data);
 	put_buf(b, spare);
 	return rc;
 }
@@ -284,11 +306,11 @@ try_read(struct blobs *b, struct read *r)
 	bool done = true;
 
 	if (errnum != 0) {
-		fuse_reply_err(r->req, errnum);
+		blob_refuse(r, errnum);
 		return true;
 	}
 	if (r->size == 0) {
-		fuse_reply_buf(r->req, NULL, 0);
+		blob_answer(r, NULL);
 		return true;
 	}
 	if (wish.file != NULL)
@@ -298,7 +320,7 @@ try_read(struct blobs *b, struct read *r)
 	if (rc == -EAGAIN || wish.bad)
 		done = wait_for(b, r, &wish);
 	else if (rc != 0)
-		fuse_reply_err(r->req, -rc);
+		blob_refuse(r, -rc);
 	blockfile_unref(wish.file);
 	return done;
 }
@@ -307,6 +329,17 @@ void
 blob_read(struct blobs *b, struct fuse_req *req, uint64_t object, size_t size, off_t off)
 {
 	struct read r = { .req = req, .object = object, .size = size, .off = off };
+
+	while (!try_read(b, &r))
+		;
+}
+
+void
+blob_fetch(struct blobs *b, uint64_t object, size_t size, off_t off, long long since,
+	   blob_done *done, void *arg)
+{
+	struct read r = { .done = done, .arg = arg, .object = object, .size = size, .off = off,
+			  .since = since };
 
 	while (!try_read(b, &r))
 		;

@@ -48,6 +48,16 @@ void blob_close(struct blobs *b, uint64_t object);
 void blob_read(struct blobs *b, struct fuse_req *req, uint64_t object, size_t size, off_t off);
 
 /*
+ * A read of our own: done() is called once, before the return or later, by any thread, with 0 and
+ * the bytes (for the call; fewer at the end of the image), or with an errno value.  It waits like
+ * any other read, but its time counts from since (monotonic ms), so that several one after the other
+ * wait no longer than one.
+ */
+typedef void blob_done(void *arg, int errnum, const void *data, size_t size);
+void blob_fetch(struct blobs *b, uint64_t object, size_t size, off_t off, long long since,
+		blob_done *done, void *arg);
+
+/*
  * SEEK_DATA or SEEK_HOLE of an open object: the new offset or a negative errno value.  It has no
  * holes.
  */

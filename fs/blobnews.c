@@ -38,7 +38,7 @@ finish(struct blobs *b, struct parked *list, int errnum)
 			blob_retry(b, p);
 			continue;
 		}
-		fuse_reply_err(p->read.req, p->healing ? EIO : errnum);
+		blob_refuse(&p->read, p->healing ? EIO : errnum);
 		free(p);
 	}
 }
@@ -153,7 +153,7 @@ blob_landed(struct blobs *b, struct blockfile *f, int64_t off, const void *data,
 			blob_retry(b, p);
 			continue;
 		}
-		fuse_reply_buf(r->req, (const char *)data + (r->off - off), r->size);
+		blob_answer(r, (const char *)data + (r->off - off));
 		free(p);
 	}
 }

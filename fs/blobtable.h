@@ -24,13 +24,15 @@ enum { BLOB_BUCKETS = 256, BLOB_QUEUES = 64, BLOB_NUMBERS = 256 };
 
 #define BLOB_WHOLE (-1)	/* in the place of a granule: the engine's answer is waited for */
 
-struct read {			/* a request */
+struct read {			/* a request, or a read of our own */
 	struct fuse_req *req;
+	blob_done *done;	/* of our own: req is NULL */
+	void *arg;
 	uint64_t object;
 	size_t size;
 	off_t off;
 	uint64_t id;		/* 0: it has not been parked yet */
-	long long since;	/* monotonic ms when it first was */
+	long long since;	/* monotonic ms when it first was, or (our own) as was said */
 };
 
 struct parked {
@@ -122,5 +124,8 @@ void blobtable_note_deadline(struct blobs *b, long long deadline);
 /* Tries it again, as if it were new, and lets go of its blob.  Without the lock. */
 void blob_retry(struct blobs *b, struct parked *p);
 void blob_fail_list(struct parked *list, int errnum);
+/* The one answer to a read.  Without the lock. */
+void blob_answer(const struct read *r, const void *data);
+void blob_refuse(const struct read *r, int errnum);
 
 #endif

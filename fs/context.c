@@ -11,7 +11,41 @@
 
 #include <string.h>
 #include "core/log.h"
+#include "core/stamp.h"
 #include "fs/held.h"
+#include "fs/openrule.h"
+
+/* `ova' comes or goes in the listing of an image, or its members are others. */
+static void
+tell_archive(struct notifier *n, uint64_t image, uint64_t object, bool disowned)
+{
+	uint64_t dir = node_make(KIND_IMAGE_DIR, 0, image, 0);
+
+	if (disowned) {
+		notifier_name(n, dir, "ova");	/* and with it all names below */
+		notifier_listing(n, node_make(KIND_OVA_DIR, IMAGE_OVA, image, object));
+	}
+	notifier_listing(n, dir);
+}
+
+static void
+on_archive(void *arg, const struct digest *d, bool disowned)
+{
+	struct fs_context *fs = arg;
+	struct tree *t;
+	size_t i, first, n = 0;
+
+	if (fs->notifier == NULL)
+		return;
+	t = tree_get(fs->holder);
+	if (tree_object_of(t, d, &i))
+		tree_images_of(t, i, &first, &n);
+	for (size_t k = 0; k < n; k++)
+		tell_archive(fs->notifier,
+			     t->images[t->images_by_object[first + k]].image->base.row,
+			     t->objects[i].object->base.row, disowned);
+	tree_unref(t);
+}
 
 void
 fs_context_init(struct fs_context *fs, const struct conf *conf, struct store *store,
@@ -22,6 +56,7 @@ fs_context_init(struct fs_context *fs, const struct conf *conf, struct store *st
 	fs->pins = pins_new();
 	fs->snapshots = snapshots_new();
 	fs->held = held_new();
+	fs->ovas = ovas_new(on_archive, fs);
 	fs->conf = conf;
 	fs->store = store;
 	fs->blobs = blobs;
@@ -32,6 +67,7 @@ void
 fs_context_release(struct fs_context *fs)
 {
 	notifier_free(fs->notifier);
+	ovas_free(fs->ovas);
 	held_free(fs->held);
 	snapshots_free(fs->snapshots);
 	pins_free(fs->pins);
@@ -53,6 +89,16 @@ fs_progress(struct fs_context *fs, const struct digest *d, struct engine_progres
 	memset(out, 0, sizeof(*out));
 	if (fs->engine != NULL)
 		engine_progress(fs->engine, d, out);
+}
+
+int
+fs_may_open(struct fs_context *fs, const struct object_row *row,
+	    const struct tree_object_slot *slot)
+{
+	bool partial = row->state != OBJECT_VERIFIED && row->has_tree;
+
+	return openrule_decide(row, slot, stamp_now(), atomic_load(&fs->expired_open_deny),
+			       partial && blob_is_open(fs->blobs, &row->digest));
 }
 
 /* What the record of its last leaving says of a digest that no row names any more. */
@@ -132,6 +178,21 @@ judge_passthrough(void *arg, const struct digest *d)
 	return row->access == ACCESS_DISTRUSTED ? PASSTHROUGH_DENIED : PASSTHROUGH_FREE;
 }
 
+/* What was read block by block is disowned when the whole is not what was signed. */
+static enum ova_fate
+judge_archive(void *arg, const struct digest *d)
+{
+	const struct tree *t = arg;
+	const struct object_row *row;
+	size_t i;
+
+	if (!tree_object_of(t, d, &i))
+		return OVA_UNUSED;
+	row = &t->objects[i].object->row;
+	return row->state == OBJECT_FAILED && row->code == CODE_BLOCK_DIGEST ? OVA_DISOWNED :
+									       OVA_KEEP;
+}
+
 static const struct record *
 newest_record(void *arg, enum record_class class, uint64_t row)
 {
@@ -163,6 +224,7 @@ fs_tree_refresh(struct fs_context *fs, struct catalogue *c)
 	}
 	if (fs->passthrough != NULL)
 		passthrough_review(fs->passthrough, judge_passthrough, next);
+	ovas_review(fs->ovas, judge_archive, next);
 	notifier_swapped(fs->notifier, prev, next);
 	return serial;
 }

@@ -15,6 +15,7 @@
 #include "core/engine.h"
 #include "fs/blob.h"
 #include "fs/notify.h"
+#include "fs/ova.h"
 #include "fs/passthrough.h"
 #include "fs/pins.h"
 #include "fs/readahead.h"
@@ -26,6 +27,8 @@ struct fs_context {
 	struct pins *pins;
 	struct snapshots *snapshots;
 	struct held *held;		/* open message files (held.c) */
+	struct ovas *ovas;
+	struct ovareads *ovareads;	/* borrowed; readers of archives */
 	struct notifier *notifier;	/* NULL: no kernel to tell */
 	struct blobs *blobs;		/* borrowed */
 	struct passthrough *passthrough;/* borrowed; NULL: there is none */
@@ -49,6 +52,13 @@ void fs_status(struct fs_context *fs, struct engine_status *out);
 
 /* Whether a job for the object runs, and how far it is. */
 void fs_progress(struct fs_context *fs, const struct digest *d, struct engine_progress *out);
+
+/*
+ * Whether the object may be opened now (openrule_decide()).  slot: its slot in a tree, NULL if it
+ * has left.
+ */
+int fs_may_open(struct fs_context *fs, const struct object_row *row,
+		const struct tree_object_slot *slot);
 
 /*
  * Rows changed: builds the new tree, swaps it in, cuts and restores objects whose trust changed,

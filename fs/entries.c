@@ -28,6 +28,7 @@ entry_set(struct entry *e, const char *name, uint64_t node, uint64_t ino, mode_t
 	e->field = 0;
 	e->image = SIZE_MAX;
 	e->brief = false;
+	e->hidden = false;
 }
 
 /* ---- fixed names ---------------------------------------------------------------------------- */
@@ -86,6 +87,18 @@ volatile_entry(const struct place *dir, struct entry *e, bool brief, unsigned fi
 }
 
 static bool
+ova_entry(const struct place *dir, struct entry *e)
+{
+	const struct tree_object *object = tree_image_archive(dir->tree, dir->slot);
+
+	if (object == NULL)
+		return false;
+	e->node = node_make(KIND_OVA_DIR, IMAGE_OVA, dir->record->row, object->base.row);
+	e->hidden = !place_lists_ova(dir);
+	return true;
+}
+
+static bool
 image_entry(const struct place *dir, const struct listing *l, struct entry *e)
 {
 	const struct tree_image_slot *slot = &dir->tree->images[dir->slot];
@@ -123,6 +136,8 @@ image_entry(const struct place *dir, const struct listing *l, struct entry *e)
 	case IMAGE_FILE: case IMAGE_SUBSCRIPTION:
 		e->node = node_make(KIND_IMAGE_LINK, l->field, r->row, r->rev);
 		return l->field != IMAGE_FILE || slot->image->row.selected;
+	case IMAGE_OVA:
+		return ova_entry(dir, e);
 	default:
 		break;
 	}
@@ -269,7 +284,7 @@ endorser_row_entry(const struct place *dir, size_t i, struct entry *e)
 {
 	const struct tree_endorser *x = dir->tree->endorsers[i];
 
-	entry_set(e, x->name, node_make(KIND_ENDORSER_DIR, 0, x->base.row, 0),
+	entry_set(e, x->row.dir, node_make(KIND_ENDORSER_DIR, 0, x->base.row, 0),
 		  node_ino(x->base.ino, ENTRY_DIR), S_IFDIR);
 	return true;
 }
@@ -312,6 +327,24 @@ sub_row_entry(const struct place *dir, size_t i, struct entry *e)
 	return is_linked(record_as_endorser(dir->record), x->row.id);
 }
 
+/* The key is the place in the order of names: an archive never changes. */
+static bool
+member_row_entry(const struct place *dir, size_t i, struct entry *e)
+{
+	const struct tree_object_slot *slot;
+	const struct object_row *row = place_archive(dir, &slot);
+	uint64_t object = (uint64_t)row->id;
+
+	if (dir->ova->error != NULL)
+		entry_set(e, "error", node_make(KIND_OVA_ERROR, 0, object, 0),
+			  ova_ino(row->ino, NULL), S_IFREG);
+	else
+		entry_set(e, dir->ova->members[i].name,
+			  node_make(KIND_OVA_FILE, (unsigned)i, object, 0),
+			  ova_ino(row->ino, dir->ova->members[i].name), S_IFREG);
+	return true;
+}
+
 static size_t
 n_image_rows(const struct place *dir)
 {
@@ -346,6 +379,15 @@ static size_t
 n_refused_rows(const struct place *dir)
 {
 	return record_as_sub(dir->record)->n_refused;
+}
+
+/* 0 while they are not known: then nothing is listed, and what is asked for waits. */
+static size_t
+n_member_rows(const struct place *dir)
+{
+	if (dir->ova == NULL)
+		return 0;
+	return dir->ova->error != NULL ? 1 : dir->ova->n;
 }
 
 static bool
@@ -393,6 +435,17 @@ refused_row_named(const struct place *dir, const char *name, size_t *i)
 	return false;
 }
 
+static bool
+member_row_named(const struct place *dir, const char *name, size_t *i)
+{
+	struct entry e;
+
+	for (*i = 0; *i < n_member_rows(dir); ++*i)
+		if (member_row_entry(dir, *i, &e) && strcmp(e.name, name) == 0)
+			return true;
+	return false;
+}
+
 /* ---- all directories ------------------------------------------------------------------------ */
 
 struct dir_type {
@@ -431,6 +484,10 @@ static const struct dir_type rows_of_refused = { .n_rows = n_refused_rows,
 						 .row = refused_row_entry,
 						 .named = refused_row_named };
 
+static const struct dir_type rows_of_members = { .n_rows = n_member_rows,
+						 .row = member_row_entry,
+						 .named = member_row_named };
+
 static const struct dir_type *const static_dir_types[N_STATIC_DIRS] = {
 	[DIR_BY_SHA512] = &rows_of_objects,
 	[DIR_CACHE] = &rows_of_images,
@@ -451,6 +508,7 @@ static const struct dir_type *const dir_types[N_KINDS] = {
 	[KIND_ENDORSER_DIR] = &dir_endorser,
 	[KIND_ENDORSER_SUBS_DIR] = &rows_of_subs,
 	[KIND_EXPIRED_DIR] = &dir_expired,
+	[KIND_OVA_DIR] = &rows_of_members,
 };
 
 /* NULL if the place is no directory. */
@@ -501,7 +559,7 @@ next_fixed(const struct dir_type *type, const struct place *dir, uint64_t key,
 	int rc;
 
 	for (size_t i = key; (rc = type->listing(i, &l)) >= 0; i++)
-		if (rc > 0 && type->fixed(dir, &l, out)) {
+		if (rc > 0 && type->fixed(dir, &l, out) && !out->hidden) {
 			out->cookie = i + COOKIE_FIRST;
 			return true;
 		}
@@ -522,6 +580,8 @@ row_id(const struct dir_type *type, const struct place *dir, size_t i)
 		return dir->tree->subs[i]->base.row;
 	if (type == &rows_of_endorsers)
 		return dir->tree->endorsers[i]->base.row;
+	if (type == &rows_of_members)
+		return i;
 	return record_as_sub(dir->record)->refused[i]->base.row;
 }
 
@@ -595,6 +655,8 @@ place_parent(const struct place *dir)
 		return node_make(KIND_SUB_DIR, 0, row, 0);
 	if (dir->kind == KIND_ENDORSER_SUBS_DIR)
 		return node_make(KIND_ENDORSER_DIR, 0, row, 0);
+	if (dir->kind == KIND_OVA_DIR)
+		return node_make(KIND_IMAGE_DIR, 0, row, 0);
 	if (dir->kind == KIND_REFUSED_DIR && tree_refused_at(dir->tree, row, &sub) != NULL)
 		return node_make(KIND_SUB_REFUSED_DIR, SUB_REFUSED,
 				 dir->tree->subs[sub]->base.row, 0);

@@ -35,6 +35,7 @@ static const struct listing image_table[] = {
 	{ "subscription", IMAGE_SUBSCRIPTION, S_IFLNK },
 	{ "environment", IMAGE_ENVIRONMENT, S_IFREG },
 	{ "metadata.json", IMAGE_METADATA, S_IFREG },
+	{ "ova", IMAGE_OVA, S_IFDIR },
 };
 
 static const struct listing expired_table[] = {

@@ -48,6 +48,9 @@ static const struct kind kinds[N_KINDS] = {
 	[KIND_EXPIRED_DIR] = { S_IFDIR, RECORD_EXPIRED, false },
 	[KIND_EXPIRED_TEXT] = { S_IFREG, RECORD_EXPIRED, true },
 	[KIND_EXPIRED_LINK] = { S_IFLNK, RECORD_EXPIRED, true },
+	[KIND_OVA_DIR] = { S_IFDIR, RECORD_IMAGE, false },
+	[KIND_OVA_FILE] = { S_IFREG, RECORD_OBJECT, false },
+	[KIND_OVA_ERROR] = { S_IFREG, RECORD_OBJECT, false },
 };
 
 /* The states and the empty error are the same text at every rev. */
@@ -93,10 +96,39 @@ resolve_record(struct place *p)
 	return r != NULL ? 0 : -ESTALE;
 }
 
+/* A directory leads to the members of one version, which may have been replaced. */
+static int
+resolve_archive(struct place *p)
+{
+	const struct tree_object *object;
+
+	if (p->kind == KIND_OVA_DIR) {
+		object = tree_image_archive(p->tree, p->slot);
+		if (object == NULL || (object->base.row & NODE_REV_MASK) != node_rev(p->node))
+			return -ESTALE;
+	} else {
+		object = record_as_object(p->record);
+	}
+	p->ova = ovas_find(p->fs->ovas, &object->row.digest);
+	if (p->ova == NULL || p->kind == KIND_OVA_DIR)
+		return 0;
+	if (p->kind == KIND_OVA_ERROR)
+		return p->ova->error != NULL ? 0 : -ESTALE;
+	return p->field < p->ova->n ? 0 : -ESTALE;
+}
+
+static bool
+is_of_archive(enum node_kind kind)
+{
+	return kind == KIND_OVA_DIR || kind == KIND_OVA_FILE || kind == KIND_OVA_ERROR;
+}
+
 /* Takes the tree; release the place whatever the result. */
 static int
 resolve_in(struct fs_context *fs, struct tree *tree, uint64_t node, struct place *p)
 {
+	int rc;
+
 	*p = (struct place){
 		.fs = fs, .tree = tree, .node = node, .kind = node_kind(node),
 		.field = node_field(node), .slot = SIZE_MAX,
@@ -111,7 +143,8 @@ resolve_in(struct fs_context *fs, struct tree *tree, uint64_t node, struct place
 		return p->field < N_STATIC_DIRS ? 0 : -ESTALE;
 	if (kinds[p->kind].class < 0)
 		return 0;
-	return resolve_record(p);
+	rc = resolve_record(p);
+	return rc == 0 && is_of_archive(p->kind) ? resolve_archive(p) : rc;
 }
 
 int
@@ -126,10 +159,24 @@ place_release(struct place *p)
 	record_unref(p->record);
 	if (p->snapshot != NULL)
 		snapshot_unref(p->fs->snapshots, p->snapshot);
+	ova_unref(p->ova);
 	tree_unref(p->tree);
+	p->ova = NULL;
 	p->record = NULL;
 	p->snapshot = NULL;
 	p->tree = NULL;
+}
+
+bool
+place_needs_index(const struct place *p)
+{
+	return is_of_archive(p->kind) && p->ova == NULL;
+}
+
+bool
+place_is_image(const struct place *p)
+{
+	return p->kind == KIND_OBJECT || p->kind == KIND_OVA_FILE;
 }
 
 bool
@@ -253,10 +300,13 @@ place_text(const struct place *p, struct buf *out)
 	case KIND_EXPIRED_TEXT: case KIND_EXPIRED_LINK:
 		text_expired(record_as_expired(p->record), p->field, out);
 		return 0;
+	case KIND_OVA_ERROR:
+		text_error(p->ova->error, out);
+		return 0;
 	case KIND_ROOT: case KIND_STATIC_DIR: case KIND_OBJECT: case KIND_IMAGE_DIR:
 	case KIND_SUB_DIR: case KIND_SUB_IMAGES_DIR: case KIND_SUB_REFUSED_DIR:
 	case KIND_REFUSED_DIR: case KIND_ENDORSER_DIR: case KIND_ENDORSER_SUBS_DIR:
-	case KIND_EXPIRED_DIR: case N_KINDS:
+	case KIND_EXPIRED_DIR: case KIND_OVA_DIR: case KIND_OVA_FILE: case N_KINDS:
 		break;
 	}
 	return -EINVAL;
@@ -265,9 +315,18 @@ place_text(const struct place *p, struct buf *out)
 const struct object_row *
 place_object(const struct place *p, const struct tree_object_slot **slot)
 {
-	assert(p->kind == KIND_OBJECT);
 	*slot = p->slot == SIZE_MAX ? NULL : &p->tree->objects[p->slot];
 	return &record_as_object(p->record)->row;
+}
+
+const struct object_row *
+place_archive(const struct place *p, const struct tree_object_slot **slot)
+{
+	assert(is_of_archive(p->kind));
+	if (p->kind != KIND_OVA_DIR)
+		return place_object(p, slot);
+	*slot = &p->tree->objects[p->tree->images[p->slot].object];
+	return &(*slot)->object->row;
 }
 
 /* ---- attributes ----------------------------------------------------------------------------- */
@@ -289,6 +348,10 @@ place_ino(const struct place *p)
 		snprintf(name, sizeof(name), "%llu", (unsigned long long)node_rev(p->node));
 		return record_ino(p->record->ino, name);
 	}
+	if (p->kind == KIND_OVA_FILE)
+		return ova_ino(p->record->ino, p->ova->members[p->field].name);
+	if (p->kind == KIND_OVA_ERROR)
+		return ova_ino(p->record->ino, NULL);
 	return node_ino(p->record->ino, p->field);
 }
 
@@ -318,6 +381,19 @@ place_mtime(const struct place *p)
 			record_as_expired(p->record)->row.meta.created;
 	}
 	return 0;
+}
+
+/*
+ * Entering costs nothing: its members are known, or are read from the file here.  A directory that
+ * would have an image fetched is found by who asks for it, and not by who walks through all.
+ */
+bool
+place_lists_ova(const struct place *p)
+{
+	const struct tree_object *object = tree_image_archive(p->tree, p->slot);
+
+	return object != NULL && (object->row.state == OBJECT_VERIFIED ||
+				  ovas_knows(p->fs->ovas, &object->row.digest));
 }
 
 static size_t
@@ -354,6 +430,8 @@ place_nlink(const struct place *p)
 		return 2 + record_as_sub(p->record)->n_refused;
 	if (p->kind == KIND_ENDORSER_DIR)
 		return 2 + 1;		/* subscriptions */
+	if (p->kind == KIND_IMAGE_DIR)
+		return 2 + place_lists_ova(p);
 	return 2;
 }
 
@@ -367,6 +445,8 @@ place_size(const struct place *p)
 		return 0;
 	if (p->kind == KIND_OBJECT)
 		return record_as_object(p->record)->row.size;
+	if (p->kind == KIND_OVA_FILE)
+		return p->ova->members[p->field].size;
 	if (p->kind == KIND_SNAPSHOT)
 		return (off_t)p->snapshot->len;
 	if (place_is_list(p))
@@ -497,6 +577,9 @@ lookup_entry(const struct place *dir, const struct entry *e, struct looked *out)
 	rc = resolve_in(dir->fs, tree_ref(dir->tree), e->node, &p);
 	if (rc < 0)
 		return rc;
+	/* Let go of since the directory was resolved. */
+	if (place_needs_index(&p) && dir->ova != NULL)
+		p.ova = ova_ref(dir->ova);
 	return lookup_self(&p, out);
 }
 

@@ -25,6 +25,7 @@ struct place {
 	const struct record *record;	/* NULL for static entries */
 	size_t slot;			/* of the record in the tree, SIZE_MAX if it has left */
 	const struct snapshot *snapshot;/* of KIND_SNAPSHOT */
+	const struct ova_index *ova;	/* of KIND_OVA_*; NULL while it is not known */
 };
 
 #define PLACE_CLEANUP __attribute__((cleanup(place_release)))
@@ -32,6 +33,15 @@ struct place {
 /* 0, or -ESTALE for a node that is no more. */
 int place_resolve(struct fs_context *fs, uint64_t node, struct place *out);
 void place_release(struct place *p);
+
+/*
+ * The place belongs to an archive whose members are not known: what it shows must wait until they
+ * are (ovaread.h).  Only of a directory the attributes can be had, and its xattrs of a member.
+ */
+bool place_needs_index(const struct place *p);
+
+/* Of an image's directory: whether `ova' is listed in it. */
+bool place_lists_ova(const struct place *p);
 
 bool place_is_dir(const struct place *p);
 bool place_is_link(const struct place *p);
@@ -47,8 +57,14 @@ int place_text(const struct place *p, struct buf *out);
 bool place_is_list(const struct place *p);
 int place_list_open(const struct place *p);	/* a descriptor or a negative errno value */
 
-/* The object of a KIND_OBJECT: its row, and its slot if the tree still has it, or NULL. */
+/* An image, or a member of one that is an archive. */
+bool place_is_image(const struct place *p);
+/* The object of an image: its row, and its slot if the tree still has it, or NULL. */
 const struct object_row *place_object(const struct place *p, const struct tree_object_slot **slot);
+
+/* Likewise of any KIND_OVA_*. */
+const struct object_row *place_archive(const struct place *p,
+				       const struct tree_object_slot **slot);
 
 /*
  * One entry of a directory.  node is 0 for a volatile text, which is made when it is looked up.
@@ -62,6 +78,7 @@ struct entry {
 	unsigned field;		/* of a volatile text */
 	size_t image;		/* its image's slot, SIZE_MAX for those in the root */
 	bool brief;		/* a volatile text that goes on changing without notice */
+	bool hidden;		/* can be found, but is not listed */
 };
 
 /* -ENOENT, -ENOTDIR. */

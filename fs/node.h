@@ -4,13 +4,15 @@
  *   63      58 57      50 49                    22 21                  0
  *   |  kind  |  field   |   row id (28 bits)      |   rev (22 bits)    |
  *
- * Directories have rev 0.  A text or link that shows a row has as rev the low bits of the record's
+ * Directories have rev 0, but for one.  A text or link that shows a row has as rev the low bits of the record's
  * rev: new content is a new node, and the old one keeps its bytes until the kernel forgets it.
  * What never changes has rev 0: names in by-title/, the constant texts, the image's state (each
  * state is a field of its own).  Image files have as rev their generation: 0 while incomplete, 1
  * once verified, 2 when the kernel reads the stored file by itself (passthrough.h); a node never
  * goes from one to the other, because the kernel cannot do both to one node.  A link of an endorser
- * has the subscription as row and the endorser as rev.
+ * has the subscription as row and the endorser as rev.  The members of an archive have the object
+ * as row and rev 0; their directory has the image as row and the object as rev, because another
+ * version has other members.
  * Volatile texts have a serial number as row and rev; snapshot.c resolves it.
  *
  * NODE_ROOT is FUSE_ROOT_ID.  st_ino is another number: the row's ino (catalogue) with the field in
@@ -37,6 +39,9 @@ enum node_kind {
 	KIND_SUB_REFUSED_DIR, KIND_REFUSED_DIR, KIND_REFUSED_TEXT,
 	KIND_ENDORSER_DIR, KIND_ENDORSER_TEXT, KIND_ENDORSER_SUBS_DIR, KIND_ENDORSER_SUB_LINK,
 	KIND_EXPIRED_DIR, KIND_EXPIRED_TEXT, KIND_EXPIRED_LINK,
+	KIND_OVA_DIR,		/* images/<id>/ova */
+	KIND_OVA_FILE,		/* a member of an archive; field: its number in order of name */
+	KIND_OVA_ERROR,		/* why the archive is refused */
 	N_KINDS
 };
 
@@ -79,6 +84,7 @@ enum image_entry {
 	IMAGE_FILE,			/* the link `image` */
 	IMAGE_SUBSCRIPTION,		/* the link */
 	IMAGE_REASON, IMAGE_EXPIRED_AT, IMAGE_REPLACED_BY,	/* in expired/ */
+	IMAGE_OVA,			/* the directory */
 	IMAGE_IN_TITLES = 240, IMAGE_IN_CACHE, IMAGE_IN_SUBSCRIPTION,	/* links elsewhere */
 };
 

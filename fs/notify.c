@@ -21,11 +21,11 @@
 
 struct note {
 	struct note *next;
-	struct tree *old;	/* NULL: a note of activity, or of one name */
-	struct tree *new;	/* NULL: of one name */
+	struct tree *old;	/* NULL: a note of activity, or of one directory */
+	struct tree *new;	/* NULL: of one directory */
 	struct digest digest;
 	uint64_t parent;
-	char *name;
+	char *name;		/* NULL: its listing */
 };
 
 struct notifier {
@@ -68,6 +68,8 @@ tell(struct fuse_session *session, const struct note *note)
 
 	if (note->name != NULL)
 		tell_entry(session, note->parent, note->name);
+	else if (note->new == NULL)
+		tell_inode(session, note->parent, true);
 	else if (note->old != NULL)
 		tree_diff(note->old, note->new, &ops, session);
 	else
@@ -171,6 +173,15 @@ notifier_name(struct notifier *n, uint64_t parent, const char *name)
 
 	note->parent = parent;
 	note->name = xstrdup(name);
+	put(n, note);
+}
+
+void
+notifier_listing(struct notifier *n, uint64_t dir)
+{
+	struct note *note = xcalloc(1, sizeof(*note));
+
+	note->parent = dir;
 	put(n, note);
 }
 

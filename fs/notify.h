@@ -30,6 +30,9 @@ void notifier_activity(struct notifier *n, struct tree *t, const struct digest *
 /* One name, which leads to another node now. */
 void notifier_name(struct notifier *n, uint64_t parent, const char *name);
 
+/* The listing of a directory, and its attributes. */
+void notifier_listing(struct notifier *n, uint64_t dir);
+
 /* Ends the thread; what is queued is dropped.  NULL is fine. */
 void notifier_free(struct notifier *n);
 

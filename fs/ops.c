@@ -65,6 +65,11 @@ op_init(void *userdata, struct fuse_conn_info *conn)
 	 * reads of 1 MiB, twice as fast as with 128 KiB).
 	 */
 	conn->max_write = VERITY_GRANULE;
+	/*
+	 * Otherwise one lookup that waits (for an archive) has all others in that directory wait on a
+	 * lock of the kernel, where no signal ends them.
+	 */
+	passreply_parallel(conn);
 	if (fs->passthrough != NULL)
 		passreply_init(conn, fs->stacked);
 }

@@ -11,6 +11,7 @@
 #include <sys/statvfs.h>
 #include "core/cleanup.h"
 #include "fs/lookup.h"
+#include "fs/ovaread.h"
 
 void
 ops_entry_param(const struct looked *l, struct fuse_entry_param *e)
@@ -63,14 +64,35 @@ look(struct fs_context *fs, const struct place *dir, const char *name, struct lo
 	return rc < 0 ? rc : lookup_entry(dir, &entry, out);
 }
 
+/* Of a member of an archive its own attributes are wanted, of a directory those of one. */
+static bool
+look_must_wait(const struct place *dir, const char *name)
+{
+	if (!place_needs_index(dir))
+		return false;
+	return !place_is_dir(dir) || (strcmp(name, ".") != 0 && strcmp(name, "..") != 0);
+}
+
+static void
+lookup_again(const struct operation *op)
+{
+	op_lookup(op->req, op->node, op->name);
+}
+
 void
 op_lookup(struct fuse_req *req, uint64_t parent, const char *name)
 {
 	struct fs_context *fs = fuse_req_userdata(req);
 	PLACE_CLEANUP struct place dir = { .fs = fs };
 	struct looked looked;
+	const struct operation op = { .req = req, .run = lookup_again, .node = parent,
+				      .name = name };
 	int rc = place_resolve(fs, parent, &dir);
 
+	if (rc == 0 && look_must_wait(&dir, name)) {
+		ovareads_wait(fs->ovareads, &dir, &op);
+		return;
+	}
 	if (rc == 0)
 		rc = look(fs, &dir, name, &looked);
 	if (rc == 0)
@@ -98,15 +120,26 @@ op_forget_multi(struct fuse_req *req, size_t count, struct fuse_forget_data *for
 	fuse_reply_none(req);
 }
 
+static void
+getattr_again(const struct operation *op)
+{
+	op_getattr(op->req, op->node, NULL);
+}
+
 void
 op_getattr(struct fuse_req *req, uint64_t node, struct fuse_file_info *fi)
 {
 	struct fs_context *fs = fuse_req_userdata(req);
 	PLACE_CLEANUP struct place p = { .fs = fs };
+	const struct operation op = { .req = req, .run = getattr_again, .node = node };
 	struct stat st;
 	int rc = place_resolve(fs, node, &p);
 
 	(void)fi;
+	if (rc == 0 && place_needs_index(&p) && !place_is_dir(&p)) {
+		ovareads_wait(fs->ovareads, &p, &op);
+		return;
+	}
 	if (rc < 0) {
 		fuse_reply_err(req, -rc);
 		return;
@@ -131,13 +164,31 @@ op_readlink(struct fuse_req *req, uint64_t node)
 		fuse_reply_readlink(req, buf_str(&target));
 }
 
+static void
+opendir_again(const struct operation *op)
+{
+	struct fuse_file_info fi = { .flags = op->flags };
+
+	op_opendir(op->req, op->node, &fi);
+}
+
+/*
+ * Here is where who lists an archive waits, and not in readdir: the kernel holds no lock of the
+ * directory meanwhile.
+ */
 void
 op_opendir(struct fuse_req *req, uint64_t node, struct fuse_file_info *fi)
 {
 	struct fs_context *fs = fuse_req_userdata(req);
 	PLACE_CLEANUP struct place p = { .fs = fs };
+	const struct operation op = { .req = req, .run = opendir_again, .node = node,
+				      .flags = fi->flags };
 	int rc = place_resolve(fs, node, &p);
 
+	if (rc == 0 && place_needs_index(&p) && place_is_dir(&p)) {
+		ovareads_wait(fs->ovareads, &p, &op);
+		return;
+	}
 	if (rc == 0 && !place_is_dir(&p))
 		rc = -ENOTDIR;
 	if (rc < 0) {

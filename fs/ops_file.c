@@ -16,10 +16,9 @@
 #include <string.h>
 #include "core/cleanup.h"
 #include "core/io.h"
-#include "core/stamp.h"
 #include "fs/held.h"
 #include "fs/lookup.h"
-#include "fs/openrule.h"
+#include "fs/ovaread.h"
 #include "fs/passreply.h"
 
 enum { READ_MAX = 8 << 20 };
@@ -31,10 +30,8 @@ judge_image(struct fs_context *fs, const struct place *p)
 {
 	const struct tree_object_slot *slot;
 	const struct object_row *row = place_object(p, &slot);
-	bool partial = row->state != OBJECT_VERIFIED && row->has_tree;
 
-	return openrule_decide(row, slot, stamp_now(), atomic_load(&fs->expired_open_deny),
-			       partial && blob_is_open(fs->blobs, &row->digest));
+	return fs_may_open(fs, row, slot);
 }
 
 static int
@@ -74,6 +71,18 @@ is_passthrough(uint64_t node)
 	return node_kind(node) == KIND_OBJECT && node_rev(node) == NODE_PASSTHROUGH;
 }
 
+/* An image, or a member of one. */
+static void
+close_image(struct fs_context *fs, uint64_t fh)
+{
+	uint64_t object = ova_fh_object(fh);
+	struct digest d;
+
+	if (ova_fh_member(fh) >= 0 && blob_digest(fs->blobs, object, &d))
+		ovas_let_go(fs->ovas, &d, ova_fh_serial(fh));
+	blob_close(fs->blobs, object);
+}
+
 static void
 close_node(struct fs_context *fs, uint64_t node, uint64_t fh)
 {
@@ -82,7 +91,7 @@ close_node(struct fs_context *fs, uint64_t node, uint64_t fh)
 	if (is_passthrough(node) && blob_digest(fs->blobs, fh, &d))
 		passthrough_leave(fs->passthrough, &d);
 	if (fh != 0)
-		blob_close(fs->blobs, fh);
+		close_image(fs, fh);
 	else
 		held_close(fs->held, node);
 }
@@ -99,9 +108,13 @@ open_node(struct fs_context *fs, const struct place *p, struct fuse_file_info *f
 	if (place_is_link(p))
 		return -ELOOP;
 	fi->fh = 0;
-	if (p->kind == KIND_OBJECT) {
+	if (place_is_image(p)) {
 		rc = open_image(fs, p);
 		fi->fh = p->record->row;
+		if (rc == 0 && p->kind == KIND_OVA_FILE) {
+			fi->fh = ova_fh(fi->fh, p->field, p->ova->serial);
+			ovas_hold(fs->ovas, p->ova);
+		}
 	} else if (place_is_list(p)) {
 		rc = open_list(fs, p);
 	}
@@ -121,7 +134,7 @@ judge_again(struct fs_context *fs, const struct place *p, struct fuse_file_info 
 	if (rc == 0 && now.tree != p->tree)
 		rc = judge_image(fs, &now);
 	if (rc < 0)
-		blob_close(fs->blobs, fi->fh);
+		close_image(fs, fi->fh);
 	return rc;
 }
 
@@ -136,7 +149,7 @@ enter_passthrough(struct fs_context *fs, const struct place *p, uint64_t fh)
 
 	if (id > 0)
 		return id;
-	blob_close(fs->blobs, fh);
+	close_image(fs, fh);
 	return -ESTALE;
 }
 
@@ -155,16 +168,30 @@ consider_passthrough(struct fs_context *fs, const struct place *p, uint64_t fh)
 	blockfile_unref(file);
 }
 
+static void
+open_again(const struct operation *op)
+{
+	struct fuse_file_info fi = { .flags = op->flags };
+
+	op_open(op->req, op->node, &fi);
+}
+
 void
 op_open(struct fuse_req *req, uint64_t node, struct fuse_file_info *fi)
 {
 	struct fs_context *fs = fuse_req_userdata(req);
 	PLACE_CLEANUP struct place p = { .fs = fs };
+	const struct operation op = { .req = req, .run = open_again, .node = node,
+				      .flags = fi->flags };
 	int rc = place_resolve(fs, node, &p);
 
+	if (rc == 0 && place_needs_index(&p) && !place_is_dir(&p)) {
+		ovareads_wait(fs->ovareads, &p, &op);
+		return;
+	}
 	if (rc == 0)
 		rc = open_node(fs, &p, fi);
-	if (rc == 0 && p.kind == KIND_OBJECT)
+	if (rc == 0 && place_is_image(&p))
 		rc = judge_again(fs, &p, fi);
 	if (rc == 0 && is_passthrough(node))
 		rc = enter_passthrough(fs, &p, fi->fh);
@@ -244,19 +271,79 @@ read_text(struct fuse_req *req, const struct place *p, size_t size, off_t off)
 	fuse_reply_buf(req, left > 0 ? text.data + off : NULL, left < size ? left : size);
 }
 
+/* Where an open member lies in its archive: *off and *size, which are 0 if it is an image. */
+static int
+find_member(struct fs_context *fs, uint64_t fh, int64_t *off, int64_t *size)
+{
+	int member = ova_fh_member(fh);
+	const struct ova_index *index;
+	struct digest d;
+
+	*off = *size = 0;
+	if (member < 0)
+		return 0;
+	if (!blob_digest(fs->blobs, ova_fh_object(fh), &d))
+		return -ESTALE;
+	index = ovas_held(fs->ovas, &d, ova_fh_serial(fh));
+	if (index == NULL || (size_t)member >= index->n) {
+		ova_unref(index);
+		return -ESTALE;
+	}
+	*off = index->members[member].off;
+	*size = index->members[member].size;
+	ova_unref(index);
+	return 0;
+}
+
+/* An open image is read through its number alone: it may have left the tree. */
+static void
+read_image(struct fuse_req *req, struct fs_context *fs, uint64_t fh, size_t size, off_t off)
+{
+	int64_t start, len;
+	int rc = find_member(fs, fh, &start, &len);
+
+	if (rc == 0 && off < 0)
+		rc = -EINVAL;
+	if (rc == 0 && ova_fh_member(fh) >= 0) {
+		if (off >= len)
+			size = 0;
+		else if ((int64_t)size > len - off)
+			size = (size_t)(len - off);
+		/* What is beyond the member's end may be beyond the archive's. */
+		off = size > 0 ? off + start : 0;
+	}
+	if (rc < 0)
+		fuse_reply_err(req, -rc);
+	else
+		blob_read(fs->blobs, req, ova_fh_object(fh), size, off);
+}
+
+static void
+read_again(const struct operation *op)
+{
+	struct fuse_file_info fi = { .fh = 0 };
+
+	op_read(op->req, op->node, op->size, op->off, &fi);
+}
+
 void
 op_read(struct fuse_req *req, uint64_t node, size_t size, off_t off, struct fuse_file_info *fi)
 {
 	struct fs_context *fs = fuse_req_userdata(req);
 	PLACE_CLEANUP struct place p = { .fs = fs };
+	const struct operation op = { .req = req, .run = read_again, .node = node, .size = size,
+				      .off = off };
 	int rc;
 
-	/* An open image is read through its number alone: it may have left the tree. */
 	if (fi->fh != 0) {
-		blob_read(fs->blobs, req, fi->fh, size, off);
+		read_image(req, fs, fi->fh, size, off);
 		return;
 	}
 	rc = place_resolve(fs, node, &p);
+	if (rc == 0 && place_needs_index(&p)) {
+		ovareads_wait(fs->ovareads, &p, &op);
+		return;
+	}
 	if (rc < 0)
 		fuse_reply_err(req, -rc);
 	else if (place_is_list(&p))
@@ -269,18 +356,38 @@ op_read(struct fuse_req *req, uint64_t node, size_t size, off_t off, struct fuse
 
 /* ---- lseek ---------------------------------------------------------------------------------- */
 
-/* A text has no holes. */
+/* A text has no holes, and a member of an archive none that could be trusted (blob_seek()). */
+static off_t
+seek_within(off_t size, off_t off, int whence)
+{
+	if (whence != SEEK_DATA && whence != SEEK_HOLE)
+		return -EINVAL;
+	if (off < 0 || off >= size)
+		return -ENXIO;
+	return whence == SEEK_DATA ? off : size;
+}
+
 static off_t
 seek_text(const struct place *p, off_t off, int whence)
 {
 	struct stat st;
 
+	if (place_needs_index(p))
+		return -ESTALE;
 	place_stat(p, &st);
-	if (whence != SEEK_DATA && whence != SEEK_HOLE)
-		return -EINVAL;
-	if (off < 0 || off >= st.st_size)
-		return -ENXIO;
-	return whence == SEEK_DATA ? off : st.st_size;
+	return seek_within(st.st_size, off, whence);
+}
+
+static off_t
+seek_image(struct fs_context *fs, uint64_t fh, off_t off, int whence)
+{
+	int64_t start, size;
+	int rc = find_member(fs, fh, &start, &size);
+
+	if (rc < 0)
+		return rc;
+	return ova_fh_member(fh) >= 0 ? seek_within(size, off, whence) :
+					blob_seek(fs->blobs, fh, off, whence);
 }
 
 void
@@ -291,7 +398,7 @@ op_lseek(struct fuse_req *req, uint64_t node, off_t off, int whence, struct fuse
 	off_t result;
 
 	if (fi->fh != 0) {
-		result = blob_seek(fs->blobs, fi->fh, off, whence);
+		result = seek_image(fs, fi->fh, off, whence);
 	} else {
 		result = place_resolve(fs, node, &p);
 		if (result == 0)

@@ -1,5 +1,5 @@
 /*
- * passreply.c - passthrough through libfuse, or past it.
+ * passreply.c - passthrough and parallel lookups through libfuse, or past it.
  *
  * For libfuse 3.13 to 3.16: fuse_session_custom_io() gives us each reply before it is written.
  * The reply to INIT and to OPEN is written by the thread that runs the operation, so what is to
@@ -31,6 +31,12 @@ passreply_attach(struct fuse_session *session)
 }
 
 void
+passreply_parallel(struct fuse_conn_info *conn)
+{
+	fuse_set_feature_flag(conn, FUSE_CAP_PARALLEL_DIROPS);
+}
+
+void
 passreply_init(struct fuse_conn_info *conn, bool stacked)
 {
 	if (fuse_set_feature_flag(conn, FUSE_CAP_PASSTHROUGH))
@@ -48,7 +54,8 @@ passreply_open(struct fuse_req *req, struct fuse_file_info *fi, int backing_id)
 #elif FUSE_VERSION >= FUSE_MAKE_VERSION(3, 13)
 
 enum {
-	INIT_EXT = 1 << 30,		/* flags: flags2 counts */
+	INIT_PARALLEL = 1 << 18,	/* flags */
+	INIT_EXT = 1 << 30,		/* likewise: flags2 counts */
 	INIT2_PASSTHROUGH = 1 << 5,	/* flags2: bit 37 of all */
 	OPEN_KEEP_CACHE = 1 << 1,
 	OPEN_PASSTHROUGH = 1 << 7,
@@ -69,20 +76,22 @@ struct open_reply {
 };
 
 /* What the next reply of this thread gets; 0: nothing. */
-static _Thread_local uint32_t init_depth;
+static _Thread_local struct {
+	uint32_t flags, flags2, depth;
+} init_more;
 static _Thread_local int32_t open_backing;
 
 static ssize_t
 write_reply(int fd, struct iovec *iov, int count, void *userdata)
 {
 	(void)userdata;
-	if (init_depth > 0 && count == 2 && iov[1].iov_len >= sizeof(struct init_reply)) {
+	if (init_more.flags != 0 && count == 2 && iov[1].iov_len >= sizeof(struct init_reply)) {
 		struct init_reply *init = iov[1].iov_base;
 
-		init->flags |= INIT_EXT;
-		init->flags2 |= INIT2_PASSTHROUGH;
-		init->max_stack_depth = init_depth;
-		init_depth = 0;
+		init->flags |= init_more.flags;
+		init->flags2 |= init_more.flags2;
+		init->max_stack_depth = init_more.depth;
+		init_more.flags = 0;
 	} else if (open_backing > 0 && count == 2 && iov[1].iov_len == sizeof(struct open_reply)) {
 		struct open_reply *reply = iov[1].iov_base;
 
@@ -108,12 +117,21 @@ passreply_attach(struct fuse_session *session)
 	return fuse_session_custom_io(session, &io, fuse_session_fd(session)) == 0;
 }
 
+void
+passreply_parallel(struct fuse_conn_info *conn)
+{
+	if ((conn->capable & FUSE_CAP_PARALLEL_DIROPS) != 0)
+		init_more.flags |= INIT_PARALLEL;
+}
+
 /* The depth includes the mount itself. */
 void
 passreply_init(struct fuse_conn_info *conn, bool stacked)
 {
 	(void)conn;
-	init_depth = stacked ? 2 : 1;
+	init_more.flags |= INIT_EXT;
+	init_more.flags2 |= INIT2_PASSTHROUGH;
+	init_more.depth = stacked ? 2 : 1;
 }
 
 int
@@ -134,6 +152,12 @@ passreply_attach(struct fuse_session *session)
 {
 	(void)session;
 	return false;
+}
+
+void
+passreply_parallel(struct fuse_conn_info *conn)
+{
+	(void)conn;
 }
 
 void

@@ -1,8 +1,10 @@
 /*
- * passreply.h - telling the kernel that it reads an opened file by itself.
+ * passreply.h - telling the kernel what libfuse does not: that it reads an opened file by itself, and
+ * that lookups in one directory need not wait for each other.
  *
- * libfuse knows how from 3.17 on.  With 3.13 to 3.16 its replies are completed on their way to the
- * kernel.  With older ones it is not to be had.
+ * libfuse knows how from 3.17 on (https://github.com/libfuse/libfuse/pull/861 for the lookups).  With
+ * 3.13 to 3.16 its replies are completed on their way to the kernel.  With older ones neither is to be
+ * had.
  */
 #ifndef VMI_PASSREPLY_H
 #define VMI_PASSREPLY_H
@@ -16,6 +18,9 @@ struct fuse_session;
 
 /* After the session was mounted, before its first request.  false: not with this libfuse. */
 bool passreply_attach(struct fuse_session *session);
+
+/* In the init operation: lookups and listings of one directory may come at the same time. */
+void passreply_parallel(struct fuse_conn_info *conn);
 
 /* In the init operation.  stacked: the stored files lie on a stacked file system (overlayfs). */
 void passreply_init(struct fuse_conn_info *conn, bool stacked);

@@ -14,6 +14,7 @@
 #include <string.h>
 #include "core/cleanup.h"
 #include "fs/lookup.h"
+#include "fs/ovaread.h"
 
 enum { REPLY_MAX = 1 << 20 };		/* the kernel asks for 128 KiB at most today */
 
@@ -35,6 +36,8 @@ fits(const struct reply *r, size_t need)
 {
 	return need <= r->size - r->used;
 }
+
+typedef bool adder(struct reply *r, const struct place *dir, const struct entry *e);
 
 /* False when the reply is full. */
 static bool
@@ -87,20 +90,37 @@ uncount(struct fs_context *fs, const struct buf *counted)
 }
 
 static void
-list(struct fuse_req *req, uint64_t node, size_t size, off_t off,
-     bool (*add)(struct reply *r, const struct place *dir, const struct entry *e))
+readdir_again(const struct operation *op)
+{
+	op_readdir(op->req, op->node, op->size, op->off, NULL);
+}
+
+static void
+readdirplus_again(const struct operation *op)
+{
+	op_readdirplus(op->req, op->node, op->size, op->off, NULL);
+}
+
+static void
+list(struct fuse_req *req, uint64_t node, size_t size, off_t off, adder *add)
 {
 	struct fs_context *fs = fuse_req_userdata(req);
 	PLACE_CLEANUP struct place dir = { .fs = fs };
 	CLEANUP_FREE char *data = NULL;
 	struct reply r = { .req = req, .size = size < REPLY_MAX ? size : REPLY_MAX,
 			   .counted = BUF_INIT };
+	const struct operation op = { .req = req, .node = node, .size = size, .off = off,
+				      .run = add == add_plus ? readdirplus_again : readdir_again };
 	uint64_t cookie = (uint64_t)off;
 	struct entry e;
 	int rc = place_resolve(fs, node, &dir);
 
 	if (rc == 0 && !place_is_dir(&dir))
 		rc = -ENOTDIR;
+	if (rc == 0 && place_needs_index(&dir)) {
+		ovareads_wait(fs->ovareads, &dir, &op);
+		return;
+	}
 	if (rc == 0 && (r.data = data = malloc(r.size + 1)) == NULL)
 		rc = -ENOMEM;
 	if (rc < 0) {

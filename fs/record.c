@@ -11,10 +11,11 @@
 #include "fs/record.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include "core/buf.h"
-#include "core/safename.h"
 #include "fs/node.h"
 
 static void
@@ -36,6 +37,13 @@ record_ino(uint64_t parent_ino, const char *name)
 		h = (h ^ (unsigned char)*name) * 1099511628211ULL;
 	/* The top bit keeps it apart from the small numbers of static entries. */
 	return (h & ~0xffULL) | 1ULL << 63;
+}
+
+/* No member's name has a '/' in it. */
+uint64_t
+ova_ino(uint64_t object_ino, const char *member)
+{
+	return record_ino(object_ino, member != NULL ? member : "/error");
 }
 
 /* ---- rows whose strings lie in one block ---------------------------------------------------- */
@@ -138,14 +146,11 @@ struct tree_endorser *
 record_endorser(struct endorser_row *row, int64_t *subs, size_t n_subs)
 {
 	struct tree_endorser *endorser = xcalloc(1, sizeof(*endorser));
-	char name[SAFENAME_MAX + 32];
 
 	endorser->row = *row;
 	memset(row, 0, sizeof(*row));
 	endorser->subs = subs;
 	endorser->n_subs = n_subs;
-	safename_identifier(endorser->row.name, name);
-	endorser->name = xstrdup(name);
 	record_begin(&endorser->base, RECORD_ENDORSER, endorser->row.id, endorser->row.rev,
 		     endorser->row.ino);
 	return endorser;
@@ -228,7 +233,6 @@ record_free(struct record *r)
 		struct tree_endorser *endorser = (struct tree_endorser *)r;
 
 		endorser_row_release(&endorser->row);
-		free(endorser->name);
 		free(endorser->subs);
 		break;
 	}
@@ -303,6 +307,18 @@ record_as_expired(const struct record *r)
 {
 	assert(r->class == RECORD_EXPIRED);
 	return (const struct tree_expired *)r;
+}
+
+bool
+image_meta_is_ova(const struct image_meta *m)
+{
+	const char *format = m->value[FIELD_FORMAT];
+	size_t len = format != NULL ? strlen(format) : 0;
+
+	while (len > 0 && !isalnum((unsigned char)format[len - 1]))
+		len--;
+	return len >= 3 && strncasecmp(format + len - 3, "ova", 3) == 0 &&
+	       (len == 3 || !isalnum((unsigned char)format[len - 4]));
 }
 
 static bool

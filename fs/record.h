@@ -57,7 +57,6 @@ struct tree_sub {
 struct tree_endorser {
 	struct record base;
 	struct endorser_row row;
-	char *name;			/* safe */
 	int64_t *subs;			/* linked subscriptions, by row */
 	size_t n_subs;
 };
@@ -95,6 +94,9 @@ const struct tree_expired *record_as_expired(const struct record *r);
 const struct image_meta *tree_image_shown(const struct tree_image *image);
 const struct image_meta *tree_image_coming(const struct tree_image *image);
 
+/* Whether the list says that it is an OVA: `ova', in any case, is the last word of its format. */
+bool image_meta_is_ova(const struct image_meta *m);
+
 /* Copies of two objects' rows tell the same. */
 bool object_row_equal(const struct object_row *a, const struct object_row *b);
 
@@ -103,5 +105,8 @@ bool object_row_equal(const struct object_row *a, const struct object_row *b);
  * low byte is 0.
  */
 uint64_t record_ino(uint64_t parent_ino, const char *name);
+
+/* That of a member of an archive, or (NULL) of its error. */
+uint64_t ova_ino(uint64_t object_ino, const char *member);
 
 #endif

@@ -266,7 +266,7 @@ bool
 tree_endorser_named(const struct tree *t, const char *name, size_t *i)
 {
 	for (*i = 0; *i < t->n_endorsers; ++*i)
-		if (strcmp(t->endorsers[*i]->name, name) == 0)
+		if (strcmp(t->endorsers[*i]->row.dir, name) == 0)
 			return true;
 	return false;
 }
@@ -319,6 +319,17 @@ static const struct object_row *
 object_row_of(const struct tree *t, uint32_t object)
 {
 	return object == TREE_NONE ? NULL : &t->objects[object].object->row;
+}
+
+const struct tree_object *
+tree_image_archive(const struct tree *t, size_t image)
+{
+	const struct tree_image_slot *slot = &t->images[image];
+
+	if (slot->object == TREE_NONE || !slot->image->row.selected ||
+	    !image_meta_is_ova(tree_image_shown(slot->image)))
+		return NULL;
+	return t->objects[slot->object].object;
 }
 
 bool

@@ -34,6 +34,7 @@ struct tree_object_slot {
 	const struct tree_object *object;
 	bool listed;		/* wanted, verified, or named by an unpurged expired row */
 	int64_t expires;	/* the last date of the live images that name it; 0: none */
+	bool ova;		/* who names it says that it is an archive */
 };
 
 /* A text that trees share. */
@@ -102,6 +103,12 @@ const struct tree_refused *tree_refused_at(const struct tree *t, uint64_t row, s
 
 /* The images that show object number i: a range of images_by_object. */
 void tree_images_of(const struct tree *t, size_t object, size_t *first, size_t *n);
+
+/*
+ * The object of an image that has a directory `ova': it is an archive, and has its link `image'.
+ * NULL if it has not.
+ */
+const struct tree_object *tree_image_archive(const struct tree *t, size_t image);
 
 /* Whether cache/ shows the image: selected, and a version of it is fetched and verified. */
 bool tree_image_is_cached(const struct tree *t, size_t image);

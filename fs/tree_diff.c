@@ -13,6 +13,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include "core/limits.h"
 #include "fs/listing.h"
 
 struct diff {
@@ -124,6 +125,16 @@ object_files_differ(const struct diff *d, size_t old, size_t new)
 		      tree_image_error(d->new, new, NULL)) != 0;
 }
 
+/* Whether `ova' is there, and whose members are in it. */
+static bool
+archives_differ(const struct diff *d, size_t old, size_t new)
+{
+	const struct tree_object *o = tree_image_archive(d->old, old);
+	const struct tree_object *n = tree_image_archive(d->new, new);
+
+	return (o != NULL ? o->base.row : 0) != (n != NULL ? n->base.row : 0);
+}
+
 /* These links stay the same nodes for ever; their time is that of the image. */
 static void
 tell_link_times(struct diff *d, uint64_t row)
@@ -147,7 +158,7 @@ image_stayed(struct diff *d, size_t old, size_t new)
 	}
 	if (was_cached != is_cached || (is_cached && other))
 		tell_static(d, DIR_CACHE, n->image->row.name, was_cached != is_cached);
-	if (other || object_files_differ(d, old, new))
+	if (other || object_files_differ(d, old, new) || archives_differ(d, old, new))
 		tell_listing(d, dir, listing_image);
 	if (tree_image_shown(o->image)->created != tree_image_shown(n->image)->created)
 		tell_link_times(d, n->image->base.row);
@@ -185,12 +196,23 @@ tell_object(struct diff *d, const struct tree_object *object, bool listed)
 	tell_static(d, DIR_BY_SHA512, hex, listed);
 }
 
+/* Which members it has is not known here; of a node that it has not, the kernel knows nothing. */
 static void
-tell_generations(struct diff *d, const struct tree_object *object, bool data)
+tell_members(struct diff *d, const struct tree_object *object, bool data)
+{
+	tell_inode(d, node_make(KIND_OVA_ERROR, 0, object->base.row, 0), data);
+	for (unsigned i = 0; i < LIMIT_TAR_MEMBERS; i++)
+		tell_inode(d, node_make(KIND_OVA_FILE, i, object->base.row, 0), data);
+}
+
+static void
+tell_generations(struct diff *d, const struct tree_object *object, bool ova, bool data)
 {
 	tell_inode(d, node_make(KIND_OBJECT, 0, object->base.row, 0), data);
 	tell_inode(d, node_make(KIND_OBJECT, 0, object->base.row, 1), data);
 	tell_inode(d, node_make(KIND_OBJECT, 0, object->base.row, NODE_PASSTHROUGH), data);
+	if (ova)
+		tell_members(d, object, data);
 }
 
 static void
@@ -200,15 +222,16 @@ object_stayed(struct diff *d, const struct tree_object_slot *old,
 	const struct object_row *o = &old->object->row, *n = &new->object->row;
 	bool verified = (o->state == OBJECT_VERIFIED) != (n->state == OBJECT_VERIFIED);
 	bool trust = (o->access == ACCESS_DISTRUSTED) != (n->access == ACCESS_DISTRUSTED);
+	bool ova = old->ova || new->ova;
 
 	if (old->listed != new->listed || (new->listed && verified))
 		tell_object(d, new->object, old->listed != new->listed);
 	/* Read block by block until the whole turned out not to be what was signed. */
 	if (trust || (o->has_tree && o->state == OBJECT_MISSING && n->state == OBJECT_FAILED))
-		tell_generations(d, new->object, true);
+		tell_generations(d, new->object, ova, true);
 	else if (verified || o->mtime != n->mtime ||
 		 old->object->blocks != new->object->blocks)
-		tell_generations(d, new->object, false);
+		tell_generations(d, new->object, ova, false);
 }
 
 /* It may have left because it is distrusted: its pages go, too. */
@@ -217,7 +240,7 @@ object_went(struct diff *d, const struct tree_object_slot *old)
 {
 	if (old->listed)
 		tell_object(d, old->object, true);
-	tell_generations(d, old->object, true);
+	tell_generations(d, old->object, old->ova, true);
 }
 
 static void
@@ -295,9 +318,9 @@ diff_endorsers(struct diff *d)
 	while (merge_next(&m, m.i < o->n_endorsers ? &o->endorsers[m.i]->base : NULL,
 			  m.k < n->n_endorsers ? &n->endorsers[m.k]->base : NULL)) {
 		if (m.new == SIZE_MAX) {
-			tell_static(d, DIR_ENDORSERS, o->endorsers[m.old]->name, true);
+			tell_static(d, DIR_ENDORSERS, o->endorsers[m.old]->row.dir, true);
 		} else if (m.old == SIZE_MAX) {
-			tell_static(d, DIR_ENDORSERS, n->endorsers[m.new]->name, true);
+			tell_static(d, DIR_ENDORSERS, n->endorsers[m.new]->row.dir, true);
 		} else if (o->endorsers[m.old] != n->endorsers[m.new]) {
 			const struct tree_endorser *e = n->endorsers[m.new];
 

@@ -211,6 +211,13 @@ vouch(struct tree *t, uint32_t object, int64_t image_expires, int64_t list_expir
 }
 
 static void
+note_archive(struct tree *t, uint32_t object, const struct image_meta *m)
+{
+	if (object != TREE_NONE && image_meta_is_ova(m))
+		t->objects[object].ova = true;
+}
+
+static void
 link_images(struct tree *t)
 {
 	for (size_t i = 0; i < t->n_images; i++) {
@@ -225,6 +232,8 @@ link_images(struct tree *t)
 		slot->object = object_number(t, &tree_image_shown(slot->image)->sha512);
 		slot->cached = object_number(t, &row->meta.sha512);
 		slot->pending = coming != NULL ? object_number(t, &coming->sha512) : TREE_NONE;
+		note_archive(t, slot->object, tree_image_shown(slot->image));
+		note_archive(t, slot->cached, &row->meta);
 		t->n_ahead += slot->image->ahead;
 		vouch(t, slot->cached, row->meta.expires, list_expires);
 		if (row->has_pending)
@@ -245,8 +254,10 @@ list_objects(struct tree *t)
 	}
 	for (size_t i = 0; i < t->n_expired; i++)
 		if (!t->expired[i]->row.purged &&
-		    tree_object_of(t, &t->expired[i]->row.meta.sha512, &o))
+		    tree_object_of(t, &t->expired[i]->row.meta.sha512, &o)) {
 			t->objects[o].listed = true;
+			note_archive(t, (uint32_t)o, &t->expired[i]->row.meta);
+		}
 }
 
 void

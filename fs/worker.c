@@ -46,6 +46,7 @@
 #include "fs/note.h"
 #include "fs/ops.h"
 #include "fs/options.h"
+#include "fs/ovaread.h"
 #include "fs/passreply.h"
 #include "fs/readahead.h"
 #include "fs/statustext.h"
@@ -469,6 +470,7 @@ open_all(struct worker *w, struct err *err)
 	w->blobs = blobs_new(w->store, args->conf->read_timeout, args->conf->block_timeout);
 	fs_context_init(&w->fs, args->conf, w->store, w->blobs);
 	w->fs.readahead = w->readahead;
+	w->fs.ovareads = ovareads_new(&w->fs);
 	w->fs.uid = 0;
 	w->fs.gid = 0;
 	rc = open_session(w, err);
@@ -543,6 +545,7 @@ stop(struct worker *w)
 	/* Its lanes may be telling us what landed. */
 	engine_free(w->engine);
 	blobs_free(w->blobs);
+	ovareads_free(w->fs.ovareads);
 	passthrough_free(w->passthrough);
 	readahead_free(w->readahead);
 	if (w->fs.holder != NULL)

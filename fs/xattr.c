@@ -1,5 +1,5 @@
 /*
- * xattr.c - user.vmimage.* of image files.
+ * xattr.c - user.vmimage.* of image files.  A member of an archive has those of the archive.
  *
  * What belongs to an image (id, title, version, list, endorser, expires) has one line for each
  * image that names the object, sorted, each value once: of the live images, or, when there is
@@ -271,7 +271,8 @@ op_getxattr(struct fuse_req *req, uint64_t node, const char *name, size_t size)
 		fuse_reply_err(req, EOPNOTSUPP);
 		return;
 	}
-	if (strncmp(name, PREFIX, strlen(PREFIX)) != 0 || node_kind(node) != KIND_OBJECT) {
+	if (strncmp(name, PREFIX, strlen(PREFIX)) != 0 ||
+	    (node_kind(node) != KIND_OBJECT && node_kind(node) != KIND_OVA_FILE)) {
 		fuse_reply_err(req, ENODATA);
 		return;
 	}
@@ -302,7 +303,7 @@ op_listxattr(struct fuse_req *req, uint64_t node, size_t size)
 		fuse_reply_err(req, -rc);
 		return;
 	}
-	if (p.kind == KIND_OBJECT)
+	if (place_is_image(&p))
 		for (size_t i = 0; i < N_ATTRIBUTES; i++)
 			buf_add(&names, attributes[i].name, strlen(attributes[i].name) + 1);
 	reply_value(req, &names, size);

@@ -133,7 +133,7 @@ has_answer(struct fuse_req *req)
 	return atomic_load(&req->n_answers) > 0;
 }
 
-static void
+static inline void
 wait_for_answer(struct fuse_req *req)
 {
 	struct timespec until;
@@ -154,7 +154,7 @@ assert_errno(struct fuse_req *req, int errnum)
 	assert_int_equal(req->errnum, errnum);
 }
 
-static void
+static inline void
 assert_bytes(struct fuse_req *req, const char *wanted)
 {
 	assert_errno(req, 0);

@@ -130,6 +130,7 @@ struct treebed_image {
 	const char *title;
 	const char *version;
 	bool blocks;			/* its entry names the digest of its tree (treebed_root) */
+	const char *format;		/* NULL: raw */
 };
 
 static inline void
@@ -200,9 +201,9 @@ treebed_image_json(const struct treebed_image *image, struct buf *out)
 	buf_printf(out, "\"dc:description\":\"an image\",\"hv:version\":\"%s\","
 		   "\"sl:comments\":\"it's \\\"quoted\\\"\",\"sl:os\":\"Linux\","
 		   "\"sl:osversion\":\"12\",\"sl:arch\":\"x86_64\",\"hv:hypervisor\":\"kvm\","
-		   "\"hv:format\":\"raw\",\"hv:size\":%d,\"sl:checksum:sha512\":\"%s\","
+		   "\"hv:format\":\"%s\",\"hv:size\":%d,\"sl:checksum:sha512\":\"%s\","
 		   "\"hv:uri\":\"https://images.example.org/%d.img\"", version,
-		   4096 + image->number, hex, image->number);
+		   image->format != NULL ? image->format : "raw", 4096 + image->number, hex, image->number);
 	if (image->blocks) {
 		treebed_root(image->number, version, &d);
 		digest_hex(&d, hex);
