@@ -138,6 +138,16 @@ note_origin(struct conf *conf, const char *name, const char *source, unsigned li
 	o->line = line;
 }
 
+/* Without a word of its own handler_dir lies in state_dir, wherever that is. */
+static void
+place_handler_dir(struct conf *conf)
+{
+	if (find_origin(conf, "handler_dir") != NULL)
+		return;
+	free(conf->handler_dir);
+	conf->handler_dir = xasprintf("%s/vmcatcher", conf->state_dir);
+}
+
 static int
 set_from(struct conf *conf, const char *name, const char *value, const char *source, unsigned line,
 	 struct err *err)
@@ -163,6 +173,7 @@ set_from(struct conf *conf, const char *name, const char *value, const char *sou
 		return rc;
 	}
 	note_origin(conf, name, source, line);
+	place_handler_dir(conf);
 	return 0;
 }
 
@@ -209,6 +220,10 @@ conf_load_from(const char *file, bool must_exist, const char *dropins, struct co
 	}
 	if (rc == 0 && dropins != NULL)
 		rc = conffile_read_dir(dropins, set_line, conf, err);
+	conf->dropins = xstrdup(dropins);
+	/* A site in a file of its own is not to run what another one has in /etc. */
+	if (dropins == NULL && find_origin(conf, "event_dir") == NULL)
+		free(steal_ptr(&conf->event_dir));
 	if (rc == 0)
 		rc = conf_check(conf, err);
 	if (rc != 0)
@@ -228,6 +243,31 @@ conf_load(const char *file, struct conf **out, struct err *err)
 	if (named != NULL && *named != '\0')
 		return conf_load_from(named, true, NULL, out, err);
 	return conf_load_from(CONF_DEFAULT_FILE, false, CONF_DEFAULT_DROPINS, out, err);
+}
+
+int
+conf_load_again(const struct conf *before, struct conf **out, struct err *err)
+{
+	const char *file = before->file != NULL ? before->file : CONF_DEFAULT_FILE;
+	const struct confkey *key;
+	struct conf *conf = NULL;
+	int rc;
+
+	*out = NULL;
+	rc = conf_load_from(file, before->dropins == NULL, before->dropins, &conf, err);
+	for (size_t i = 0; rc == 0 && (key = confkey_at(i)) != NULL; i++) {
+		const struct conf_origin *o = find_origin(before, key->name);
+		CLEANUP_BUF struct buf value = BUF_INIT;
+
+		if (o == NULL || o->line > 0)
+			continue;
+		key->show(before, key, &value);
+		rc = conf_set(conf, key->name, buf_str(&value), o->source, err);
+	}
+	if (rc == 0)
+		*out = steal_ptr(&conf);
+	conf_free(conf);
+	return rc;
 }
 
 static void
@@ -261,9 +301,16 @@ conf_free(struct conf *conf)
 	free(conf->file_prefix);
 	free(conf->proxy);
 	free(conf->attestation);
+	free(conf->event_command);
+	free(conf->event_dir);
+	free(conf->event_user);
+	free(conf->event_env);
+	free(conf->handler_dir);
+	free(conf->handler_group);
 	free(conf->user);
 	free(conf->group);
 	free(conf->file);
+	free(conf->dropins);
 	free(conf);
 }
 
@@ -281,12 +328,33 @@ is_below(const char *path, const char *top)
 	return strncmp(path, top, len) == 0 && (path[len] == '\0' || path[len] == '/');
 }
 
+/* Others read and write there, and nothing else of ours may lie below it. */
+static int
+check_handler_dir(const struct conf *conf, struct err *err)
+{
+	const char *dir = conf->handler_dir;
+	const struct { const char *name, *path; } others[] = {
+		{ "state_dir", conf->state_dir }, { "cache_dir", conf->cache_dir },
+		{ "run_dir", conf->run_dir }, { "mountpoint", conf->mountpoint },
+	};
+
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		if (is_below(others[i].path, dir))
+			return err_set(err, EINVAL, "%s '%s' lies below handler_dir '%s'",
+				       others[i].name, others[i].path, dir);
+	if (is_below(dir, conf->cache_dir) || is_below(dir, conf->run_dir))
+		return err_set(err, EINVAL, "handler_dir '%s' lies below '%s'", dir,
+			       is_below(dir, conf->cache_dir) ? conf->cache_dir : conf->run_dir);
+	return 0;
+}
+
 int
 conf_check(const struct conf *conf, struct err *err)
 {
 	const struct { const char *name, *path; } dirs[] = {
 		{ "state_dir", conf->state_dir }, { "cache_dir", conf->cache_dir },
 		{ "run_dir", conf->run_dir }, { "cert_dir", conf->cert_dir },
+		{ "handler_dir", conf->handler_dir },
 	};
 
 	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++)
@@ -304,7 +372,7 @@ conf_check(const struct conf *conf, struct err *err)
 		return err_set(err, EINVAL,
 			       "state_dir '%s' and cache_dir '%s' lie one below the other",
 			       conf->state_dir, conf->cache_dir);
-	return 0;
+	return check_handler_dir(conf, err);
 }
 
 const char *

@@ -21,6 +21,8 @@
 
 #define CONF_DEFAULT_FILE "/etc/vmimagefs/vmimagefs.conf"
 #define CONF_DEFAULT_DROPINS "/etc/vmimagefs/conf.d"
+#define CONF_DEFAULT_EVENT_DIR "/etc/vmimagefs/handlers.d"
+#define CONF_DEFAULT_HANDLER_DIR "/var/lib/vmimagefs/vmcatcher"
 
 enum conf_select { SELECT_NONE, SELECT_ALL };
 enum conf_prefetch { PREFETCH_AUTO, PREFETCH_NEVER, PREFETCH_ALWAYS };
@@ -61,12 +63,21 @@ struct conf {
 	int fill;			/* enum conf_fill */
 	int integrity;			/* enum conf_integrity */
 	char *attestation;		/* URL of signed block digests for all lists; NULL: none */
+	char *event_command;		/* run by /bin/sh -c for every event; NULL: none */
+	/* Every program in it is a handler, too; NULL: none, as by default with one file named. */
+	char *event_dir;
+	char *event_user;		/* NULL: user */
+	char *event_env;		/* NAMEs and NAME=VALUEs, white space between; or NULL */
+	int64_t event_timeout;		/* seconds */
+	char *handler_dir;		/* where vmcatcher's handlers look for images */
+	char *handler_group;		/* may write cache/templates there; NULL: event_user's */
 	char *user, *group;		/* group NULL: the user's */
 	int log_to_stderr;		/* boolean; default syslog */
 	enum log_level log_level;
 
 	/* of conf_load() itself */
 	char *file;			/* the main file read, NULL if only defaults hold */
+	char *dropins;			/* the directory of drop-ins that was read, or NULL */
 	struct conf_lists list_ca;	/* tls_ca.LIST */
 	struct conf_lists list_attestation;	/* attestation.LIST */
 	struct conf_origin *origins;	/* where each key came from, for config show */
@@ -86,6 +97,8 @@ int conf_load(const char *file, struct conf **out, struct err *err);
  */
 int conf_load_from(const char *file, bool must_exist, const char *dropins, struct conf **out,
 		   struct err *err);
+/* Reads again what before was read from; what was set by conf_set() since stays as it was. */
+int conf_load_again(const struct conf *before, struct conf **out, struct err *err);
 void conf_free(struct conf *conf);
 
 /*

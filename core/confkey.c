@@ -10,6 +10,7 @@
 enum {
 	RUN_DIR_MAX = 90,	/* sun_path is 108 bytes, and names of ours follow */
 	HOUR = 3600,		/* seconds */
+	DAY = 24 * HOUR,
 	YEAR = 366 * 86400,
 };
 
@@ -95,6 +96,30 @@ set_proxy(struct conf *conf, const struct confkey *key, const char *value, struc
 		return replace_text(conf, key, NULL);
 	rc = confvalue_proxy(value, &url, err);
 	return rc != 0 ? rc : replace_text(conf, key, url);
+}
+
+static int
+set_text(struct conf *conf, const struct confkey *key, const char *value, struct err *err)
+{
+	char *text = NULL;
+	int rc;
+
+	if (says_none(key, value))
+		return replace_text(conf, key, NULL);
+	rc = confvalue_text(value, &text, err);
+	return rc != 0 ? rc : replace_text(conf, key, text);
+}
+
+static int
+set_variables(struct conf *conf, const struct confkey *key, const char *value, struct err *err)
+{
+	char *text = NULL;
+	int rc;
+
+	if (says_none(key, value))
+		return replace_text(conf, key, NULL);
+	rc = confvalue_variables(value, &text, err);
+	return rc != 0 ? rc : replace_text(conf, key, text);
 }
 
 static int
@@ -293,6 +318,7 @@ static const char *const log_words[] = { "syslog", "stderr", NULL };
 #define AT(field) .offset = offsetof(struct conf, field)
 #define PATH .set = set_path, .show = show_text
 #define SPAN .set = set_span, .show = show_span
+#define ACCOUNT .set = set_account, .show = show_text
 #define CHOICE(list) .set = set_choice, .show = show_choice, .words = list
 
 static const struct confkey keys[] = {
@@ -327,8 +353,17 @@ static const struct confkey keys[] = {
 	{ "attestation", "none", AT(attestation), .set = set_url, .show = show_text,
 	  .none = "none" },
 	{ "integrity", "read", AT(integrity), CHOICE(integrity_words) },
-	{ "user", "vmimagefs", AT(user), .set = set_account, .show = show_text },
-	{ "group", "primary", AT(group), .set = set_account, .show = show_text, .none = "primary" },
+	{ "event_command", "none", AT(event_command), .set = set_text, .show = show_text,
+	  .none = "none" },
+	{ "event_dir", CONF_DEFAULT_EVENT_DIR, AT(event_dir), PATH, .none = "none" },
+	{ "event_user", "user", AT(event_user), ACCOUNT, .none = "user" },
+	{ "event_env", "none", AT(event_env), .set = set_variables, .show = show_text,
+	  .none = "none" },
+	{ "event_timeout", "10m", AT(event_timeout), SPAN, .min = 1, .max = DAY },
+	{ "handler_dir", CONF_DEFAULT_HANDLER_DIR, AT(handler_dir), PATH },
+	{ "handler_group", "primary", AT(handler_group), ACCOUNT, .none = "primary" },
+	{ "user", "vmimagefs", AT(user), ACCOUNT },
+	{ "group", "primary", AT(group), ACCOUNT, .none = "primary" },
 	{ "log", "syslog", AT(log_to_stderr), CHOICE(log_words) },
 	{ "log_level", "info", .set = set_level, .show = show_level, .words = level_words },
 };
@@ -337,8 +372,7 @@ enum { N_KEYS = sizeof(keys) / sizeof(keys[0]) };
 
 /* Keys that the documentation promises for features which this version does not have. */
 static const char *const later[] = {
-	"cache_size", "mirror", "event_command", "event_user", "event_env", "event_timeout",
-	"handler_dir", "handler_group", NULL
+	"cache_size", "mirror", NULL
 };
 
 const struct confkey *

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "cleanup.h"
 #include "limits.h"
 #include "stamp.h"
 
@@ -209,6 +210,46 @@ confvalue_account(const char *text, char **out, struct err *err)
 	*out = NULL;
 	if (len == 0 || len > 64 || strspn(text, allowed) != len || text[0] == '-')
 		return err_set(err, EINVAL, "'%s' is not the name of an account", text);
+	*out = xstrdup(text);
+	return 0;
+}
+
+int
+confvalue_text(const char *text, char **out, struct err *err)
+{
+	*out = NULL;
+	if (strlen(text) > CONFVALUE_TEXT_MAX)
+		return err_set(err, EINVAL, "the text is longer than %d bytes", CONFVALUE_TEXT_MAX);
+	if (has_control_byte(text))
+		return err_set(err, EINVAL, "'%s' holds a control byte", text);
+	*out = xstrdup(text);
+	return 0;
+}
+
+int
+confvalue_variables(const char *text, char **out, struct err *err)
+{
+	static const char white[] = " \t", digits[] = "0123456789";
+	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				      "0123456789_";
+	CLEANUP_FREE char *copy = xstrdup(text);
+
+	*out = NULL;
+	if (strlen(text) > CONFVALUE_TEXT_MAX)
+		return err_set(err, EINVAL, "the text is longer than %d bytes", CONFVALUE_TEXT_MAX);
+	for (char *p = copy; *p != '\0'; p++)
+		if (*p == '\t')
+			*p = ' ';
+	if (has_control_byte(copy))
+		return err_set(err, EINVAL, "'%s' holds a control byte", text);
+	for (const char *p = text + strspn(text, white); *p != '\0'; p += strspn(p, white)) {
+		size_t name = strspn(p, allowed), word = strcspn(p, white);
+
+		if (name == 0 || strchr(digits, *p) != NULL || (name < word && p[name] != '='))
+			return err_set(err, EINVAL, "'%.*s' is neither NAME nor NAME=VALUE",
+				       (int)word, p);
+		p += word;
+	}
 	*out = xstrdup(text);
 	return 0;
 }

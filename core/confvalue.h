@@ -15,7 +15,7 @@
 #include "err.h"
 
 /* bytes; a path and a name of ours still fit PATH_MAX and fetch.h */
-enum { CONFVALUE_PATH_MAX = 1000 };
+enum { CONFVALUE_PATH_MAX = 1000, CONFVALUE_TEXT_MAX = 4000 };
 
 /* An absolute path without "..", double or trailing slashes taken out.  Caller frees *out. */
 int confvalue_path(const char *text, char **out, struct err *err);
@@ -40,6 +40,12 @@ int confvalue_choice(const char *text, const char *const *words, int *out, struc
 
 /* A user's or group's name: letters, digits, '_', '-', '.', at most 64. */
 int confvalue_account(const char *text, char **out, struct err *err);
+
+/* Any text of one line, at most CONFVALUE_TEXT_MAX bytes. */
+int confvalue_text(const char *text, char **out, struct err *err);
+
+/* NAME and NAME=VALUE with white space between; names are those of variables. */
+int confvalue_variables(const char *text, char **out, struct err *err);
 
 /* An http, https or file URL without credentials. */
 int confvalue_url(const char *text, char **out, struct err *err);

@@ -327,9 +327,6 @@ refuses_later_keys(void **state)
 {
 	static const char *const lines[] = {
 		"cache_size = 1T\n", "mirror = x\n",
-		"event_command = x\n", "event_user = x\n",
-		"event_env = x\n", "event_timeout = 1s\n",
-		"handler_dir = /x\n", "handler_group = x\n",
 	};
 
 	(void)state;
@@ -379,6 +376,16 @@ refuses_bad_values(void **state)
 		{ "mountpoint = /var/lib/vmimagefs/mnt\n", "lies below state_dir" },
 		{ "mountpoint = /var\n", "the mount would hide it" },
 		{ "cache_dir = /var/lib/vmimagefs/cache\n", "one below the other" },
+		{ "event_timeout = 0\n", "out of range: 1s to 1d" },
+		{ "event_env = A-B=1\n", "'A-B=1' is neither NAME nor NAME=VALUE" },
+		{ "event_env = HOME 1X=2\n", "'1X=2' is neither NAME nor NAME=VALUE" },
+		{ "event_env = =x\n", "neither NAME nor NAME=VALUE" },
+		{ "event_dir = handlers.d\n", "not an absolute path" },
+		{ "event_user = a b\n", "name of an account" },
+		{ "handler_dir = /var/lib/vmimagefs\n",
+		  "state_dir '/var/lib/vmimagefs' lies below handler_dir" },
+		{ "handler_dir = /var/cache/vmimagefs/x\n", "lies below '/var/cache/vmimagefs'" },
+		{ "handler_dir = /vmimages/x\n", "the mount would hide it" },
 	};
 
 	(void)state;
@@ -411,6 +418,90 @@ attestation_of_one_list(void **state)
 	assert_null(conf_attestation(conf, "other"));
 	shows(conf, "attestation", "none", "default");
 	conf_free(conf);
+}
+
+static void
+reads_event_keys(void **state)
+{
+	struct conf *conf;
+
+	(void)state;
+	put_main("event_command = /usr/bin/on --event \"$VMCATCHER_EVENT_TYPE\"\n"
+		 "event_env = ONE_AUTH LANG=C.UTF-8\nevent_user = oneadmin\n"
+		 "event_timeout = 30m\nevent_dir = none\nhandler_group = cloud\n");
+	conf = load();
+	assert_string_equal(conf->event_command, "/usr/bin/on --event \"$VMCATCHER_EVENT_TYPE\"");
+	assert_string_equal(conf->event_env, "ONE_AUTH LANG=C.UTF-8");
+	assert_string_equal(conf->event_user, "oneadmin");
+	assert_string_equal(conf->handler_group, "cloud");
+	assert_int_equal(conf->event_timeout, 1800);
+	assert_null(conf->event_dir);
+	conf_free(conf);
+	unlink(file);
+	conf = load();
+	assert_null(conf->event_command);
+	assert_null(conf->event_user);
+	assert_int_equal(conf->event_timeout, 600);
+	assert_string_equal(conf->event_dir, CONF_DEFAULT_EVENT_DIR);
+	conf_free(conf);
+}
+
+static void
+one_file_has_no_common_handlers(void **state)
+{
+	struct conf *conf;
+	struct err err = { 0 };
+
+	(void)state;
+	put_main("state_dir = /srv/store/state\n");
+	assert_int_equal(conf_load(file, &conf, &err), 0);
+	assert_null(conf->event_dir);
+	conf_free(conf);
+	put_main("event_dir = /srv/store/handlers\n");
+	assert_int_equal(conf_load(file, &conf, &err), 0);
+	assert_string_equal(conf->event_dir, "/srv/store/handlers");
+	conf_free(conf);
+}
+
+static void
+handler_dir_follows_state_dir(void **state)
+{
+	struct conf *conf;
+	struct err err = { 0 };
+
+	(void)state;
+	conf = load();
+	assert_string_equal(conf->handler_dir, "/var/lib/vmimagefs/vmcatcher");
+	assert_int_equal(conf_set(conf, "state_dir", "/srv/state", "test", &err), 0);
+	assert_string_equal(conf->handler_dir, "/srv/state/vmcatcher");
+	assert_int_equal(conf_set(conf, "handler_dir", "/srv/handlers", "test", &err), 0);
+	assert_int_equal(conf_set(conf, "state_dir", "/srv/other", "test", &err), 0);
+	assert_string_equal(conf->handler_dir, "/srv/handlers");
+	conf_free(conf);
+}
+
+static void
+reads_again_what_it_read(void **state)
+{
+	struct conf *before, *after;
+	struct err err = { 0 };
+
+	(void)state;
+	put_main("event_command = one\nevent_timeout = 5s\n");
+	before = load();
+	assert_int_equal(conf_set(before, "event_timeout", "7s", "command line", &err), 0);
+	put_main("event_command = two\nevent_timeout = 9s\n");
+	put(dropins, "10-a.conf", "event_user = nobody\n", 20);
+	assert_int_equal(conf_load_again(before, &after, &err), 0);
+	assert_string_equal(after->event_command, "two");
+	assert_string_equal(after->event_user, "nobody");
+	assert_int_equal(after->event_timeout, 7);
+	shows(after, "event_timeout", "7s", "command line");
+	conf_free(after);
+	put_main("event_command\n");
+	assert_int_equal(conf_load_again(before, &after, &err), -EINVAL);
+	assert_null(after);
+	conf_free(before);
 }
 
 static void
@@ -498,6 +589,13 @@ main(void)
 		    refuses_bad_values),
 		ROW("signed block digests are looked for at an address for all lists or for one",
 		    attestation_of_one_list),
+		ROW("keys of event handlers are read and have their defaults", reads_event_keys),
+		ROW("a site in one named file does not run the handlers of /etc",
+		    one_file_has_no_common_handlers),
+		ROW("handler_dir lies in state_dir unless it is set",
+		    handler_dir_follows_state_dir),
+		ROW("what was read can be read again, and the command line goes on to override it",
+		    reads_again_what_it_read),
 		ROW("a missing user is named with the command that makes it",
 		    names_the_useradd_line),
 		ROW("what config show prints can be read back", shown_values_can_be_read_back),
