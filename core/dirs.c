@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "handlerdir.h"
 
 /* mkdir -p of everything above the last name. */
 static int
@@ -52,6 +53,21 @@ is_empty(int fd)
 	return empty;
 }
 
+/*
+ * An admin may have put a link there, or the user himself; not somebody else who can write to the
+ * directory above.
+ */
+static int
+check_link(const char *key, const char *path, uid_t uid, struct err *err)
+{
+	struct stat st;
+
+	if (lstat(path, &st) != 0 || !S_ISLNK(st.st_mode) || st.st_uid == 0 || st.st_uid == uid)
+		return 0;
+	return err_set(err, EPERM, "%s '%s' is a link that belongs to uid %u: remove it", key, path,
+		       (unsigned)st.st_uid);
+}
+
 static int
 make_one(const char *key, const char *path, mode_t mode, uid_t uid, gid_t gid, struct err *err)
 {
@@ -61,6 +77,8 @@ make_one(const char *key, const char *path, mode_t mode, uid_t uid, gid_t gid, s
 	int rc;
 
 	rc = make_parents(path, err);
+	if (rc == 0)
+		rc = check_link(key, path, uid, err);
 	if (rc != 0)
 		return rc;
 	made = mkdir(path, 0700) == 0;
@@ -105,6 +123,9 @@ dirs_make(const struct conf *conf, uid_t uid, gid_t gid, struct err *err)
 		rc = make_one("state_dir", conf->state_dir, 0711, uid, gid, err);
 	if (rc == 0)
 		rc = make_one("cache_dir", conf->cache_dir, 0750, uid, gid, err);
+	/* Also without any handler: one may be named in a configuration that is read again. */
+	if (rc == 0 && conf->handler_dir != NULL)
+		rc = handlerdir_make(conf, uid, gid, err);
 	return rc;
 }
 

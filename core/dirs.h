@@ -9,9 +9,10 @@
 #include "err.h"
 
 /*
- * Makes run_dir (0755), state_dir (0711) and cache_dir (0750) where they are missing and gives them
- * to the user.  A directory with contents that belongs to somebody else is refused (-EPERM), never
- * taken.  Whoever is not root makes them for himself.
+ * Makes run_dir (0755), state_dir (0711) and cache_dir (0750) where they are missing and gives
+ * them to the user, and the directories of event handlers in handler_dir.  A directory with
+ * contents that belongs to somebody else is refused (-EPERM), never taken.  Whoever is not root
+ * makes them for himself.
  */
 int dirs_make(const struct conf *conf, uid_t uid, gid_t gid, struct err *err);
 

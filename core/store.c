@@ -27,6 +27,7 @@
 
 #include "cleanup.h"
 #include "io.h"
+#include "log.h"
 #include "store_priv.h"
 #include "storedir.h"
 
@@ -388,6 +389,24 @@ say_unusable(const struct store *s, int errnum, const char *hex, const struct st
 	return err_set(err, errnum, "cannot open object '%s': %m", hex);
 }
 
+/*
+ * An object that event handlers see by a hard link has no write bit (handlerlink.h).  Its owner
+ * gets a descriptor to write by all the same, and the bit goes again.
+ */
+static int
+open_readonly_rw(int shard, const char *hex, const struct stat *st)
+{
+	int fd;
+
+	if (fchmodat(shard, hex, (st->st_mode & 0777) | S_IWUSR, 0) != 0)
+		return -errno;
+	fd = storedir_open(shard, hex, O_RDWR, 0);
+	if (fchmodat(shard, hex, st->st_mode & 0777, 0) != 0)
+		log_warning("object '%.16s...' keeps its write bit: %s", hex,
+			    strerrordesc_np(errno));
+	return fd;
+}
+
 static int
 open_object(struct store *s, const struct digest *d, int64_t size, int flags, struct err *err)
 {
@@ -406,6 +425,8 @@ open_object(struct store *s, const struct digest *d, int64_t size, int flags, st
 	if (rc != 0)
 		return rc;
 	fd = storedir_open(shard, hex, flags, 0);
+	if (fd == -EACCES && flags == O_RDWR && st.st_uid == geteuid())
+		fd = open_readonly_rw(shard, hex, &st);
 	if (fd < 0)
 		return say_unusable(s, -fd, hex, &st, err);
 	if (fstat(fd, &st) != 0)

@@ -3,8 +3,8 @@
  *
  *   cache_dir/.vmimagefs-store        marker: the store's id, the same as in the catalogue; the
  *                                     owner holds a flock on it
- *   cache_dir/objects/ab/<128 hex>    verified images, mode 0640, never changed or opened for
- *                                     writing again
+ *   cache_dir/objects/ab/<128 hex>    verified images, mode 0640 (0444 with a hard link for event
+ *                                     handlers), never changed; opened for writing to heal alone
  *   cache_dir/objects/ab/<128 hex>.fsv  the tree that proves it (vtree.h)
  *   cache_dir/partial/<128 hex>       being received as a stream; its length is what has come
  *   cache_dir/partial/<128 hex>.blocks  being filled block by block, its full size from the start

@@ -107,6 +107,52 @@ one_owner(void **state)
 	store_close(second);
 }
 
+static int
+give_away(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st;
+	(void)type;
+	(void)ftw;
+	return lchown(path, 65534, 65534);
+}
+
+/* As `user`: root may write to anything. */
+static int
+open_for_healing(struct bed *b, const struct digest *d)
+{
+	struct stat st;
+	int fd;
+
+	if (setresgid(65534, 65534, 65534) != 0 || setresuid(65534, 65534, 65534) != 0)
+		return 1;
+	fd = store_object_open_rw(b->store, d, TEXT_LEN, NULL);
+	if (fd < 0 || fstat(fd, &st) != 0 || (st.st_mode & 07777) != 0444)
+		return 2;
+	return pwrite(fd, TEXT, 1, 0) == 1 ? 0 : 3;
+}
+
+static void
+heal_without_write_bit(void **state)
+{
+	struct bed *b = *state;
+	struct digest d;
+	char path[512];
+	int status;
+	pid_t pid;
+
+	if (geteuid() != 0)
+		skip();
+	bed_add_object(b, TEXT, &d);
+	bed_object_path(b, path, &d);
+	assert_int_equal(chmod(path, 0444), 0);
+	assert_int_equal(nftw(b->dir, give_away, 16, FTW_PHYS), 0);
+	pid = fork();
+	if (pid == 0)
+		_exit(open_for_healing(b, &d));
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 static void
 owner_over_fork(void **state)
 {
@@ -462,6 +508,8 @@ main(void)
 			    init_again, setup),
 		STORE_TEST("one process owns a store", one_owner, setup),
 		STORE_TEST("the lock survives in a forked child", owner_over_fork, setup),
+		STORE_TEST("an object that handlers see by a hard link can be healed all the same",
+			    heal_without_write_bit, setup),
 		STORE_TEST("the lock of a replaced marker is worth nothing",
 			    replaced_marker, setup),
 		STORE_TEST("a file system's own lost+found is left to it",
