@@ -24,6 +24,7 @@
 #include "cleanup.h"
 #include "io.h"
 #include "limits.h"
+#include "log.h"
 
 enum {
 	ANSWER_MS = 60000,	/* purge and reload touch the disk; everything else is instant */
@@ -99,6 +100,17 @@ remove_stale(const struct conf *conf, int dir, struct err *err)
 	return 0;
 }
 
+/* A link, so that root writes into no file that the owner of run_dir could have put there. */
+static void
+show_mountpoint(const struct conf *conf, int dir)
+{
+	unlinkat(dir, CONTROL_MOUNTPOINT, 0);
+	/* Without it the configuration's word counts, which is the same but for a mount by hand. */
+	if (symlinkat(conf->mountpoint, dir, CONTROL_MOUNTPOINT) != 0)
+		log_debug("'%s/" CONTROL_MOUNTPOINT "' cannot be made: %s", conf->run_dir,
+			  strerrordesc_np(errno));
+}
+
 int
 control_listen(const struct conf *conf, uid_t uid, gid_t gid, struct err *err)
 {
@@ -131,6 +143,7 @@ control_listen(const struct conf *conf, uid_t uid, gid_t gid, struct err *err)
 	if (listen(fd, BACKLOG) != 0)
 		return err_set(err, errno, "cannot listen on '%s/%s': %s", conf->run_dir,
 			       SOCKET_NAME, strerrordesc_np(errno));
+	show_mountpoint(conf, dir);
 	return steal_fd(&fd);
 }
 

@@ -7,6 +7,7 @@
  *
  *   fetch <128 hex>      progress <bytes> <total>   (repeated)
  *                        ok  |  err <code> <errno> <sentence>
+ *   want <128 hex>       the same as a reader asks: wrong bytes wait out their back-off, and are given up
  *   evict <128 hex>      ok  |  err ...
  *   heal <128 hex>       progress <bytes> <total>   (repeated) all of it is hashed, and healed
  *                        ok <n>  |  err ...         granules that were bad
@@ -22,6 +23,12 @@
 #include "buf.h"
 #include "conf.h"
 #include "err.h"
+
+/*
+ * Beside the socket a link of this name leads to where the daemon mounts, which its command line may
+ * have said: for those who may not open the catalogue.
+ */
+#define CONTROL_MOUNTPOINT "mountpoint"
 
 /*
  * Server: makes the listening socket (root, before privileges are dropped; single-threaded, because

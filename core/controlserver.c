@@ -25,7 +25,7 @@
 #include "purge.h"
 #include "stamp.h"
 
-enum { TELL_EVERY_MS = 200, SETTLE_MS = 8000, REQUEST_MS = 5000 };
+enum { TELL_EVERY_MS = 200, SETTLE_MS = 8000 };
 
 static void
 send_text(struct client *c, const struct buf *text)
@@ -100,7 +100,7 @@ control_settle(struct engine *e)
 /* ---- requests ----------------------------------------------------------------------------- */
 
 static void
-do_fetch(struct engine *e, struct client *c, const char *arg)
+request(struct engine *e, struct client *c, const char *arg, bool retry)
 {
 	struct err err = { 0 };
 
@@ -109,7 +109,19 @@ do_fetch(struct engine *e, struct client *c, const char *arg)
 		return;
 	}
 	c->watching = true;
-	engine_request(e, &c->digest, true);
+	engine_request(e, &c->digest, retry);
+}
+
+static void
+do_fetch(struct engine *e, struct client *c, const char *arg)
+{
+	request(e, c, arg, true);
+}
+
+static void
+do_want(struct engine *e, struct client *c, const char *arg)
+{
+	request(e, c, arg, false);
 }
 
 /* A command waits; the engine's other work does not. */
@@ -263,6 +275,7 @@ static const struct request {
 	void (*serve)(struct engine *e, struct client *c, const char *arg);
 } requests[] = {
 	{ "fetch", do_fetch },
+	{ "want", do_want },
 	{ "heal", do_heal },
 	{ "evict", do_evict },
 	{ "purge", do_purge },
@@ -301,19 +314,21 @@ peer_is_allowed(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0;
 }
 
-/* One that has not asked anything for long makes room.  Only when room is short. */
+/*
+ * When room is short the one that has been silent longest makes it.  Who has a request has sent it by
+ * the time that another one comes, however many there are.
+ */
 static bool
 drop_silent(struct engine *e)
 {
-	long long now = io_monotonic_ms();
+	struct client *oldest = NULL;
 
-	for (struct client *c = e->clients; c != NULL; c = c->next) {
-		if (c->closing || c->watching || c->healing || c->answer.len > 0 || now < c->answer_by)
-			continue;
-		c->closing = true;
-		return true;
-	}
-	return false;
+	for (struct client *c = e->clients; c != NULL; c = c->next)
+		if (!c->closing && !c->watching && !c->healing && c->answer.len == 0)
+			oldest = c;
+	if (oldest != NULL)
+		oldest->closing = true;
+	return oldest != NULL;
 }
 
 void
@@ -335,7 +350,6 @@ control_accept(struct engine *e)
 	}
 	c = xcalloc(1, sizeof(*c));
 	c->fd = fd;
-	c->answer_by = io_monotonic_ms() + REQUEST_MS;
 	c->next = e->clients;
 	e->clients = c;
 }

@@ -22,7 +22,11 @@
 #include "plan.h"
 #include "stamp.h"
 
-enum { POLL_FIXED = 5, POLL_MAX = POLL_FIXED + LIMIT_CONTROL_CLIENTS + 128 };
+enum {
+	POLL_CONTROL = 4, POLL_EVENTS,		/* of those that are always there */
+	POLL_FIXED,
+	POLL_MAX = POLL_FIXED + LIMIT_CONTROL_CLIENTS + 128,
+};
 
 static void
 clear_fd(int fd)
@@ -140,6 +144,7 @@ engine_rows_changed(struct engine *e)
 		e->ticket = 0;
 		e->data_version = -1;	/* the next turn looks again */
 	}
+	engine_events_changed(e);
 }
 
 /* ---- jobs -------------------------------------------------------------------------------- */
@@ -320,6 +325,7 @@ fill_poll(struct engine *e, struct pollfd *fds)
 	fds[n++] = (struct pollfd){ .fd = e->starter_gone ? -1 : starter_fd(e->config.starter),
 				    .events = POLLIN };
 	fds[n++] = (struct pollfd){ .fd = e->config.control_socket, .events = POLLIN };
+	fds[n++] = (struct pollfd){ .fd = engine_events_fd(e), .events = POLLIN };
 	for (struct client *c = e->clients; c != NULL && n < POLL_MAX; c = c->next)
 		fds[n++] = (struct pollfd){ .fd = c->fd, .events = POLLIN };
 	for (struct job *job = e->jobs; job != NULL && n < POLL_MAX; job = job->next)
@@ -342,7 +348,7 @@ static int
 wait_ms(struct engine *e)
 {
 	long long now = io_monotonic_ms();
-	int wait = engine_timers_wait(e, now), blocks;
+	int wait = engine_timers_wait(e, now), blocks, events;
 
 	for (struct job *job = e->jobs; job != NULL; job = job->next)
 		if (job->state == JOB_BACKOFF && !job->gave_up)
@@ -353,6 +359,8 @@ wait_ms(struct engine *e)
 		wait = 0;
 	if ((blocks = engine_lazyjobs_wait(e, now)) >= 0)
 		wait = sooner(wait, blocks);
+	if ((events = engine_events_wait(e)) >= 0)
+		wait = sooner(wait, events);
 	return wait;
 }
 
@@ -380,7 +388,7 @@ take_passes(struct engine *e)
 static void
 serve_clients(struct engine *e, const struct pollfd *fds, size_t n)
 {
-	if ((fds[4].revents & POLLIN) != 0)
+	if ((fds[POLL_CONTROL].revents & POLLIN) != 0)
 		control_accept(e);
 	for (size_t i = POLL_FIXED; i < n; i++) {
 		if (fds[i].revents == 0)
@@ -441,6 +449,7 @@ turn(struct engine *e, struct err *err, int *rc)
 	engine_run_lazyjobs(e);
 	run_jobs(e);
 	serve_clients(e, fds, n);
+	engine_events_run(e, fds[POLL_EVENTS].revents != 0);
 	engine_adopt_step(e);
 	return false;
 }
@@ -452,6 +461,7 @@ engine_run(struct engine *e, struct err *err)
 
 	engine_adopt(e);
 	engine_timers_start(e);
+	engine_events_start(e);
 	engine_look(e);
 	do {
 		if (turn(e, err, &rc))
@@ -511,6 +521,7 @@ engine_free(struct engine *e)
 	engine_free_examinations(e);
 	control_drop_all(e);
 	engine_adopt_end(e);
+	engine_events_end(e);
 	close_keep_errno(e->wake_fd);
 	close_keep_errno(e->notify_fd);
 	catalogue_close(e->catalogue);

@@ -12,11 +12,13 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include "buf.h"
 #include "catalogue.h"
 #include "conf.h"
 #include "digest.h"
 #include "err.h"
+#include "runner.h"
 #include "starter.h"
 #include "store.h"
 
@@ -71,6 +73,8 @@ struct engine_config {
 	struct catalogue *catalogue;	/* takes */
 	struct store *store;		/* borrows; locked by the caller */
 	struct starter *starter;	/* borrows */
+	struct runner *runner;		/* of event handlers, borrows; NULL: events wait */
+	uid_t event_uid;		/* handlers_owner() */
 	struct engine_ops ops;
 	int control_socket;		/* listening, or -1; borrows */
 	int stop_fd;			/* readable: stop; -1: none */
@@ -123,6 +127,7 @@ struct engine_status {
 	int64_t n_fetching, n_queued;
 	int64_t fetched_bytes, fetched_images, failed_tries;
 	int64_t corrupt_granules, healed_granules, reused_bytes;
+	int64_t events_waiting, events_failed;	/* for handlers; now */
 	struct store_usage usage;
 };
 void engine_status(struct engine *e, struct engine_status *out);

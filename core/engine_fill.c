@@ -108,7 +108,7 @@ needs_no_place(const struct lazyjob *job)
 enum lazy_fill
 engine_wanted_fill(struct engine *e, const struct lazyjob *job)
 {
-	return plan_fill(engine_conf(e), job->pending, needs_no_place(job));
+	return plan_fill(engine_conf(e), job->pending, engine_has_handlers(e), needs_no_place(job));
 }
 
 static bool

@@ -76,7 +76,7 @@ struct lazyjob {
 	enum lazy_fill fill;		/* what the lazy was told */
 	char *uri;			/* one of its sources */
 	int64_t wish;			/* for the command: granule that was wished for, -1 none */
-	bool was_whole;			/* every granule was here once */
+	bool was_whole;			/* every granule was here once: it is filled, whatever fill says */
 	int n_checks;			/* passes that found the file changed */
 	int n_failed;			/* in a row, for the back-off */
 	long long retry_at, failed_at;	/* monotonic ms; STORED: retry_at of the row */
@@ -98,7 +98,7 @@ struct client {				/* of the control socket */
 	long long told_at;		/* monotonic ms of the last progress line */
 	struct buf answer;		/* the last line, while it has to wait */
 	uint64_t ticket;		/* until this is shown, */
-	long long answer_by;		/* or until this moment (monotonic ms); before: a request is due */
+	long long answer_by;		/* or until this moment (monotonic ms) */
 	bool closing;
 };
 
@@ -134,6 +134,7 @@ struct engine {
 	int64_t next_update;		/* seconds UTC; 0: never */
 	int64_t next_expiry;		/* seconds UTC */
 	uint32_t updater, rechecker;	/* starter ids; 0: not running */
+	struct engine_events *events;	/* engine_events.c; NULL: not a daemon */
 	struct adoption *adoption;	/* objects still to be hashed; NULL: none */
 	bool starter_gone;		/* its socket is at its end: always readable */
 };
@@ -259,6 +260,16 @@ void engine_timers_run(struct engine *e);
 int engine_timers_wait(const struct engine *e, long long now);	/* ms until the next, -1 never */
 void engine_plan_prefetch(struct engine *e);
 void engine_reap(struct engine *e);
+
+/* engine_events.c: handlers.  changed: of rows; readable: the descriptor is. */
+void engine_events_start(struct engine *e);
+void engine_events_reload(struct engine *e);
+void engine_events_changed(struct engine *e);
+void engine_events_run(struct engine *e, bool readable);
+int engine_events_fd(const struct engine *e);
+int engine_events_wait(const struct engine *e);	/* ms, -1 never */
+bool engine_has_handlers(const struct engine *e);
+void engine_events_end(struct engine *e);
 
 /* engine_adopt.c: store and catalogue brought together at the start. */
 void engine_adopt(struct engine *e);

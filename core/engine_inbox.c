@@ -245,6 +245,7 @@ take_conf(struct engine *e, struct conf *conf)
 	store_reconfigure(e->config.store, conf);
 	lanes_reconfigure(e->lanes, conf);
 	engine_timers_start(e);
+	engine_events_reload(e);
 }
 
 bool

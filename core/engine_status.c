@@ -14,6 +14,8 @@ engine_status_count(struct engine_status *s, struct catalogue *c, struct store *
 {
 	int rc = catalogue_count(c, &s->rows, err);
 
+	if (rc == 0)
+		rc = catalogue_delivery_count(c, &s->events_waiting, &s->events_failed, err);
 	if (rc == 0 && store != NULL)
 		rc = store_usage(store, &s->usage, err);
 	if (s->rows.tried > s->last_update)
@@ -34,6 +36,8 @@ engine_count_rows(struct engine *e)
 	pthread_mutex_lock(&e->lock);
 	e->status.rows = counted.rows;
 	e->status.usage = counted.usage;
+	e->status.events_waiting = counted.events_waiting;
+	e->status.events_failed = counted.events_failed;
 	e->status.fetched_bytes = e->counters.fetched_bytes;
 	e->status.fetched_images = e->counters.fetched_images;
 	e->status.failed_tries = e->counters.failed_tries;

@@ -88,8 +88,15 @@ purge(struct engine *e)
 	struct err err = { 0 };
 	int n = 0;
 
+	/* Nothing may have happened for a long time, or the clock may have jumped. */
+	if ((engine_has_handlers(e) &&
+	     catalogue_handlers_seen(e->catalogue, stamp_now(), &err) != 0) ||
+	    catalogue_event_prune(e->catalogue, &err) != 0 ||
+	    catalogue_expired_prune(e->catalogue, &err) != 0)
+		log_err(LOG_LVL_ERROR, "removing old events", &err);
 	if (engine_conf(e)->expire_keep == KEEP_ALWAYS)
 		return;
+	err_clear(&err);
 	if (purge_by_policy(e->catalogue, e->config.store, engine_conf(e), stamp_now(), &n, &err) != 0)
 		log_err(LOG_LVL_ERROR, "purging expired images", &err);
 	if (n > 0) {
@@ -187,7 +194,8 @@ prefetch_one(void *arg, const struct object_row *row)
 		lanes_expect(e->lanes);
 	if (row->tries >= LIMIT_TRIES)
 		return 0;
-	if (!plan_prefetch(engine_conf(e), row, row->pending) && !is_partial(row))
+	if (!plan_prefetch(engine_conf(e), row, row->pending, engine_has_handlers(e)) &&
+	    !is_partial(row))
 		return 0;
 	if (!engine_is_fetching(e, &row->digest) && !engine_is_to_adopt(e, &row->digest))
 		engine_prefetch(e, row);

@@ -6,20 +6,27 @@
 #include "limits.h"
 #include "verity.h"
 
-bool
-plan_prefetch(const struct conf *conf, const struct object_row *object, bool is_pending)
+/* Of what is wanted and not here. */
+static bool
+is_due(const struct conf *conf, bool is_pending, bool has_handlers)
 {
-	if (!object->wanted || object->state == OBJECT_VERIFIED)
-		return false;
 	switch ((enum conf_prefetch)conf->prefetch) {
 	case PREFETCH_NEVER:
 		return false;
 	case PREFETCH_ALWAYS:
 		return true;
 	case PREFETCH_AUTO:
-		return is_pending;
+		return is_pending || has_handlers;
 	}
 	return false;
+}
+
+bool
+plan_prefetch(const struct conf *conf, const struct object_row *object, bool is_pending,
+	      bool has_handlers)
+{
+	return object->wanted && object->state != OBJECT_VERIFIED &&
+	       is_due(conf, is_pending, has_handlers);
 }
 
 bool
@@ -52,11 +59,8 @@ plan_blocks(const struct object_row *object)
 }
 
 enum lazy_fill
-plan_fill(const struct conf *conf, bool is_pending, bool is_asked)
+plan_fill(const struct conf *conf, bool is_pending, bool has_handlers, bool is_asked)
 {
-	bool due = (is_pending && conf->prefetch != PREFETCH_NEVER) ||
-		   conf->prefetch == PREFETCH_ALWAYS;
-
 	if (is_asked)
 		return LAZY_FILL_NOW;
 	switch ((enum conf_fill)conf->fill) {
@@ -65,7 +69,7 @@ plan_fill(const struct conf *conf, bool is_pending, bool is_asked)
 	case FILL_IDLE:
 		return LAZY_FILL_IDLE;
 	case FILL_NEVER:
-		return due ? LAZY_FILL_IDLE : LAZY_FILL_NOT;
+		return is_due(conf, is_pending, has_handlers) ? LAZY_FILL_IDLE : LAZY_FILL_NOT;
 	}
 	return LAZY_FILL_NOT;
 }

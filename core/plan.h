@@ -13,9 +13,11 @@
 
 /*
  * Whether a daemon fetches this object without a reader: a pending version of a verified image
- * (unless prefetch = never), anything selected with prefetch = always.
+ * (unless prefetch = never), anything selected with prefetch = always, or with auto where event
+ * handlers wait for it.
  */
-bool plan_prefetch(const struct conf *conf, const struct object_row *object, bool is_pending);
+bool plan_prefetch(const struct conf *conf, const struct object_row *object, bool is_pending,
+		   bool has_handlers);
 
 /* Whether a try may begin now: fewer than LIMIT_TRIES failed ones, and next_try has come. */
 bool plan_may_try(const struct object_row *object, int64_t now);
@@ -34,10 +36,11 @@ bool plan_blocks(const struct object_row *object);
 
 /*
  * How much of an image in block mode is fetched that nobody has read: by conf's fill; all of what
- * is to be here without a reader anyway (a pending version, prefetch = always), though no faster
- * than fill says; all of it now if a command asked.
+ * is to be here without a reader anyway (as plan_prefetch() says), though no faster than fill
+ * says; all of it now if a command asked.
  */
-enum lazy_fill plan_fill(const struct conf *conf, bool is_pending, bool is_asked);
+enum lazy_fill plan_fill(const struct conf *conf, bool is_pending, bool has_handlers,
+			 bool is_asked);
 
 /*
  * The errno value for readers, as the manual lists them: no answer in time is one thing

@@ -4,7 +4,8 @@
  *   front process   reads options and configuration, says what is wrong with them, waits for the
  *                   daemon's one note, and returns to the shell when the mount answers
  *   daemon          makes directories, takes the lock, the control socket and /dev/fuse, forks the
- *                   starter, mounts, forks the worker and becomes the supervisor (supervisor.c)
+ *                   starter and the runner of event handlers, mounts, forks the worker and becomes
+ *                   the supervisor (supervisor.c)
  *
  * With -f there is no front process.  Until the mount answers every error goes to stderr of the
  * front process with an exit status; later ones go to the log.
@@ -28,8 +29,10 @@
 #include "core/conf.h"
 #include "core/control.h"
 #include "core/dirs.h"
+#include "core/handlers.h"
 #include "core/io.h"
 #include "core/log.h"
+#include "core/runner.h"
 #include "core/starter.h"
 #include "mountpoint.h"
 #include "options.h"
@@ -52,6 +55,7 @@ struct daemon {
 	gid_t gid;
 	struct mountpoint mountpoint;
 	struct starter *starter;
+	struct runner *runner;		/* NULL: no event handlers */
 	int lock, control_socket, fuse_fd;
 	int front;			/* where the note goes; -1: nowhere, or it went */
 	bool served;
@@ -146,6 +150,24 @@ open_fuse(int *fd, struct err *err)
 }
 
 /*
+ * Only where there may be handlers, now or after a reload.  A site whose event_user cannot be had
+ * mounts all the same: its events wait.
+ */
+static void
+start_runner(struct daemon *d)
+{
+	const struct conf *conf = d->conf;
+	struct stat st;
+	struct err err;
+
+	if (conf->event_command == NULL &&
+	    (conf->event_dir == NULL || stat(conf->event_dir, &st) != 0))
+		return;
+	if (runner_new(&d->runner, conf, NULL, &err) != 0)
+		log_err(LOG_LVL_ERROR, "event handlers cannot be run", &err);
+}
+
+/*
  * In the order in which nothing has to be undone: the lock comes before whatever another
  * daemon may own.
  */
@@ -171,6 +193,8 @@ prepare(struct daemon *d, struct err *err)
 	if (rc == 0)
 		rc = starter_new(&d->starter, conf, err);
 	if (rc == 0)
+		start_runner(d);
+	if (rc == 0)
 		rc = mountpoint_mount(&d->mountpoint, d->options->source, d->fuse_fd,
 				      d->options->noexec, err);
 	return rc;
@@ -180,8 +204,10 @@ static void
 remove_control_socket(const struct conf *conf)
 {
 	CLEANUP_FREE char *path = xasprintf("%s/control", conf->run_dir);
+	CLEANUP_FREE char *mountpoint = xasprintf("%s/" CONTROL_MOUNTPOINT, conf->run_dir);
 
 	unlink(path);
+	unlink(mountpoint);
 }
 
 static void
@@ -189,6 +215,7 @@ release(struct daemon *d)
 {
 	if (d->control_socket >= 0)
 		remove_control_socket(d->conf);
+	runner_free(d->runner);
 	starter_free(d->starter);
 	mountpoint_release(&d->mountpoint);
 	close_keep_errno(d->fuse_fd);
@@ -215,7 +242,8 @@ run_daemon(const struct options *options, struct conf *conf, uid_t uid, gid_t gi
 		struct supervisor_setup setup = {
 			.conf = conf, .options = options, .mountpoint = &d.mountpoint,
 			.fuse_fd = d.fuse_fd, .control_socket = d.control_socket, .front_fd = front,
-			.starter = d.starter, .uid = uid, .gid = gid,
+			.starter = d.starter, .runner = d.runner,
+			.event_uid = handlers_owner(conf), .uid = uid, .gid = gid,
 			.serving = on_serving, .arg = &d,
 		};
 

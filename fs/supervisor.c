@@ -90,6 +90,8 @@ become_worker(const struct supervisor_setup *setup, int notes, pid_t parent)
 		.supervisor_socket = notes,
 		.read_ahead = setup->mountpoint->read_ahead,
 		.starter = setup->starter,
+		.runner = setup->runner,
+		.event_uid = setup->event_uid,
 		.uid = setup->uid,
 		.gid = setup->gid,
 		.max_threads = setup->options->max_threads,
@@ -216,6 +218,8 @@ begin_stop(struct supervisor *s)
 		return;
 	s->state = STOPPING;
 	s->deadline = io_monotonic_ms() + STOP_MS;
+	/* First: handlers that have the mount open get time to end, as the worker does. */
+	runner_stop(s->setup->runner);
 	if (mountpoint_unmount(s->setup->mountpoint, &err) != 0)
 		log_err(LOG_LVL_ERROR, "unmount", &err);
 	tell_worker(s, NOTE_STOP);
@@ -329,6 +333,10 @@ reap(struct supervisor *s)
 			worker_ended(s, status);
 		} else if (pid == s->probe) {
 			probe_ended(s, status);
+		} else if (s->setup->runner != NULL && pid == runner_pid(s->setup->runner)) {
+			if (s->state != STOPPING)
+				log_error("the process of event handlers has ended: events wait "
+					  "until the next mount");
 		} else {
 			log_error("the starter has ended: nothing can be fetched or updated until "
 				  "the "

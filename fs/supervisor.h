@@ -11,6 +11,7 @@
 #include <sys/types.h>
 #include "core/conf.h"
 #include "core/err.h"
+#include "core/runner.h"
 #include "core/starter.h"
 #include "mountpoint.h"
 #include "options.h"
@@ -24,6 +25,8 @@ struct supervisor_setup {
 	int control_socket;		/* for the worker; closed here once it has it */
 	int front_fd;			/* not for the worker, or -1 */
 	struct starter *starter;
+	struct runner *runner;		/* or NULL */
+	uid_t event_uid;		/* handlers_owner() */
 	uid_t uid;
 	gid_t gid;
 	void (*serving)(void *arg);	/* the mount answers */

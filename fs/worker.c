@@ -404,6 +404,9 @@ enter_sandbox(const struct worker_args *args, struct err *err)
 		{ conf->cache_dir, true },
 		{ dirname(conf_dir), false },
 		{ "/etc/localtime", false },
+		/* In state_dir, or elsewhere; and the names of handlers. */
+		{ conf->handler_dir, true },
+		{ conf->event_dir != NULL ? conf->event_dir : "/etc/localtime", false },
 	};
 	CLEANUP_BUF struct buf text = BUF_INIT;
 	unsigned missing = 0;
@@ -484,7 +487,8 @@ start(struct worker *w, struct err *err)
 {
 	struct engine_config config = {
 		.conf = w->args->conf, .catalogue = w->catalogue, .store = w->store,
-		.starter = w->args->starter, .control_socket = w->args->control_socket,
+		.starter = w->args->starter, .runner = w->args->runner,
+		.event_uid = w->args->event_uid, .control_socket = w->args->control_socket,
 		.stop_fd = -1, .daemon = true,
 		.ops = {
 			.answered = on_answered, .landed = on_landed, .failed = on_failed,

@@ -14,6 +14,7 @@
 #include <sys/types.h>
 #include "core/conf.h"
 #include "core/err.h"
+#include "core/runner.h"
 #include "core/starter.h"
 
 struct options;
@@ -28,6 +29,8 @@ struct worker_args {
 	int supervisor_socket;		/* blocking */
 	int read_ahead;			/* readahead.h; or -1 */
 	struct starter *starter;
+	struct runner *runner;		/* of event handlers, or NULL */
+	uid_t event_uid;		/* handlers_owner() */
 	uid_t uid;
 	gid_t gid;
 	unsigned max_threads;		/* of the FUSE loop; 0: its own choice */

@@ -24,24 +24,29 @@ prefetches_by_policy(void **state)
 {
 	static const struct {
 		int prefetch;
-		bool is_pending, wanted;
+		bool is_pending, has_handlers, wanted;
 		enum object_state state;
 		bool result;
 	} cases[] = {
 		/* a new version of a verified image: always, unless forbidden */
-		{ PREFETCH_AUTO, true, true, OBJECT_MISSING, true },
-		{ PREFETCH_AUTO, true, true, OBJECT_FAILED, true },
-		{ PREFETCH_NEVER, true, true, OBJECT_MISSING, false },
-		{ PREFETCH_ALWAYS, true, true, OBJECT_MISSING, true },
+		{ PREFETCH_AUTO, true, false, true, OBJECT_MISSING, true },
+		{ PREFETCH_AUTO, true, false, true, OBJECT_FAILED, true },
+		{ PREFETCH_NEVER, true, false, true, OBJECT_MISSING, false },
+		{ PREFETCH_ALWAYS, true, false, true, OBJECT_MISSING, true },
 		/* what was selected and never read: its first reader fetches it */
-		{ PREFETCH_AUTO, false, true, OBJECT_MISSING, false },
-		{ PREFETCH_NEVER, false, true, OBJECT_MISSING, false },
-		{ PREFETCH_ALWAYS, false, true, OBJECT_MISSING, true },
+		{ PREFETCH_AUTO, false, false, true, OBJECT_MISSING, false },
+		{ PREFETCH_NEVER, false, false, true, OBJECT_MISSING, false },
+		{ PREFETCH_ALWAYS, false, false, true, OBJECT_MISSING, true },
+		/* handlers wait for it */
+		{ PREFETCH_AUTO, false, true, true, OBJECT_MISSING, true },
+		{ PREFETCH_NEVER, false, true, true, OBJECT_MISSING, false },
+		{ PREFETCH_AUTO, false, true, true, OBJECT_VERIFIED, false },
 		/* what nobody selected, what is here */
-		{ PREFETCH_ALWAYS, false, false, OBJECT_MISSING, false },
-		{ PREFETCH_ALWAYS, true, false, OBJECT_MISSING, false },
-		{ PREFETCH_ALWAYS, true, true, OBJECT_VERIFIED, false },
-		{ PREFETCH_AUTO, true, true, OBJECT_VERIFIED, false },
+		{ PREFETCH_AUTO, false, true, false, OBJECT_MISSING, false },
+		{ PREFETCH_ALWAYS, false, false, false, OBJECT_MISSING, false },
+		{ PREFETCH_ALWAYS, true, false, false, OBJECT_MISSING, false },
+		{ PREFETCH_ALWAYS, true, false, true, OBJECT_VERIFIED, false },
+		{ PREFETCH_AUTO, true, false, true, OBJECT_VERIFIED, false },
 	};
 
 	(void)state;
@@ -49,7 +54,8 @@ prefetches_by_policy(void **state)
 		struct conf conf = { .prefetch = cases[i].prefetch };
 		struct object_row row = { .wanted = cases[i].wanted, .state = cases[i].state };
 
-		if (plan_prefetch(&conf, &row, cases[i].is_pending) != cases[i].result)
+		if (plan_prefetch(&conf, &row, cases[i].is_pending, cases[i].has_handlers) !=
+		    cases[i].result)
 			fail_msg("case %zu", i);
 	}
 }
@@ -87,31 +93,34 @@ fills_by_policy(void **state)
 {
 	static const struct {
 		int fill, prefetch;
-		bool is_pending, is_asked;
+		bool is_pending, has_handlers, is_asked;
 		enum lazy_fill result;
 	} cases[] = {
-		{ FILL_IDLE, PREFETCH_AUTO, false, false, LAZY_FILL_IDLE },
-		{ FILL_NOW, PREFETCH_AUTO, false, false, LAZY_FILL_NOW },
-		{ FILL_NEVER, PREFETCH_AUTO, false, false, LAZY_FILL_NOT },
-		{ FILL_NEVER, PREFETCH_NEVER, false, false, LAZY_FILL_NOT },
+		{ FILL_IDLE, PREFETCH_AUTO, false, false, false, LAZY_FILL_IDLE },
+		{ FILL_NOW, PREFETCH_AUTO, false, false, false, LAZY_FILL_NOW },
+		{ FILL_NEVER, PREFETCH_AUTO, false, false, false, LAZY_FILL_NOT },
+		{ FILL_NEVER, PREFETCH_NEVER, false, false, false, LAZY_FILL_NOT },
 		/* a new version is to be whole before it replaces the old one */
-		{ FILL_IDLE, PREFETCH_AUTO, true, false, LAZY_FILL_IDLE },
-		{ FILL_NOW, PREFETCH_AUTO, true, false, LAZY_FILL_NOW },
-		{ FILL_NEVER, PREFETCH_AUTO, true, false, LAZY_FILL_IDLE },
-		{ FILL_NEVER, PREFETCH_NEVER, true, false, LAZY_FILL_NOT },
+		{ FILL_IDLE, PREFETCH_AUTO, true, false, false, LAZY_FILL_IDLE },
+		{ FILL_NOW, PREFETCH_AUTO, true, false, false, LAZY_FILL_NOW },
+		{ FILL_NEVER, PREFETCH_AUTO, true, false, false, LAZY_FILL_IDLE },
+		{ FILL_NEVER, PREFETCH_NEVER, true, false, false, LAZY_FILL_NOT },
 		/* what is to be here without a reader */
-		{ FILL_NEVER, PREFETCH_ALWAYS, false, false, LAZY_FILL_IDLE },
-		{ FILL_NOW, PREFETCH_ALWAYS, false, false, LAZY_FILL_NOW },
+		{ FILL_NEVER, PREFETCH_ALWAYS, false, false, false, LAZY_FILL_IDLE },
+		{ FILL_NOW, PREFETCH_ALWAYS, false, false, false, LAZY_FILL_NOW },
+		{ FILL_NEVER, PREFETCH_AUTO, false, true, false, LAZY_FILL_IDLE },
+		{ FILL_NEVER, PREFETCH_NEVER, false, true, false, LAZY_FILL_NOT },
 		/* a command waits */
-		{ FILL_NEVER, PREFETCH_NEVER, false, true, LAZY_FILL_NOW },
-		{ FILL_IDLE, PREFETCH_AUTO, true, true, LAZY_FILL_NOW },
+		{ FILL_NEVER, PREFETCH_NEVER, false, false, true, LAZY_FILL_NOW },
+		{ FILL_IDLE, PREFETCH_AUTO, true, false, true, LAZY_FILL_NOW },
 	};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct conf conf = { .fill = cases[i].fill, .prefetch = cases[i].prefetch };
 
-		if (plan_fill(&conf, cases[i].is_pending, cases[i].is_asked) != cases[i].result)
+		if (plan_fill(&conf, cases[i].is_pending, cases[i].has_handlers,
+			      cases[i].is_asked) != cases[i].result)
 			fail_msg("case %zu", i);
 	}
 }
