@@ -51,6 +51,16 @@ say_warning(const struct refresh *r, const char *list_id, const struct err *warn
 		refresh_say(r, "list '%s': warning: %s", list_id, warning->text);
 }
 
+static int
+examine(const struct refresh *r, struct candidate *cand, struct err *err)
+{
+	int rc = candidate_examine(cand, r->conf, r->starter, err);
+
+	if (r->examined != NULL)
+		r->examined(r->arg, cand);
+	return rc;
+}
+
 /* ---- judging against the rows; inside a transaction ------------------------------------------ */
 
 static int
@@ -65,7 +75,8 @@ check_identifier(const struct subscription_row *sub, const struct imagelist *lis
 /*
  * An enum judgement or a refusal.  JUDGE_SAME is a reason to do nothing only if the rows stand: a
  * list that was distrusted and verifies again is applied again, and so is one for which any version
- * was allowed, because that word must not stand open for a list that comes some day.
+ * was allowed, because that word must not stand open for a list that comes some day, or one of
+ * which other images are to be accepted now.
  */
 static int
 judge(const struct refresh *r, const struct subscription_row *sub, const struct candidate *cand,
@@ -80,7 +91,8 @@ judge(const struct refresh *r, const struct subscription_row *sub, const struct 
 	if (rc != 0)
 		return rc;
 	rc = list_judge(sub, cand->list, &cand->digest, r->conf, now, warning, err);
-	if (rc == JUDGE_SAME && (sub->state == SUB_DISTRUSTED || sub->reset_version))
+	if (rc == JUDGE_SAME &&
+	    (sub->state == SUB_DISTRUSTED || sub->reset_version || sub->reapply))
 		rc = JUDGE_ACCEPT;
 	return rc;
 }
@@ -230,7 +242,7 @@ refresh_subscription(const struct refresh *r, int64_t id, struct update_result *
 		rc = candidate_fetch(&cand, r->conf, r->starter, sub.url, sub.username,
 				     sub.password, conf_tls_ca(r->conf, sub.list_id), &why);
 	if (rc == 0)
-		rc = candidate_examine(&cand, r->conf, r->starter, &why);
+		rc = examine(r, &cand, &why);
 	if (rc == 0)
 		rc = settle(r, id, &cand, result, &why);
 	if (rc != 0) {
@@ -256,7 +268,7 @@ check_new_url(const struct refresh *r, const struct refresh_wish *wish, struct e
 		return err_set(err, EINVAL, "credentials are sent over https only, not to '%s'",
 			       wish->url);
 	rc = catalogue_subscription_find(r->catalogue, wish->url, &row, NULL);
-	if (rc == 0 && strcmp(row.url, wish->url) == 0)
+	if (rc == 0 && strcmp(row.url, wish->url) == 0 && !wish->define_only)
 		rc = err_set(err, EEXIST, "'%s' is subscribed already, as list '%s'", wish->url,
 			     row.list_id);
 	else
@@ -341,33 +353,48 @@ find_endorser(const struct refresh *r, const struct refresh_wish *wish,
 	return rc;
 }
 
-/* The rows of a new subscription, inside a transaction. */
+/* The row alone: 1 if this very URL is subscribed already. */
 static int
-enter(const struct refresh *r, const struct refresh_wish *wish, const struct candidate *cand,
-      int64_t *id, struct update_result *result, struct err *err)
+enter_row(const struct refresh *r, const struct refresh_wish *wish, const struct imagelist *list,
+	  int64_t *id, struct err *err)
 {
 	struct subscription_row sub = { 0 };
-	struct err warning = { 0 };
-	CLEANUP_FREE char *endorser = NULL;
-	int64_t now = stamp_now();
 	int rc;
 
-	rc = find_endorser(r, wish, &cand->verdict, &endorser, err);
-	if (rc != 0)
-		return rc;
-	sub.list_id = xstrdup(cand->list->identifier);
+	if (wish->define_only) {
+		rc = catalogue_subscription_find(r->catalogue, wish->url, &sub, NULL);
+		*id = sub.id;
+		if (rc == 0 && strcmp(sub.url, wish->url) == 0) {
+			rc = check_identifier(&sub, list, err);
+			subscription_row_release(&sub);
+			return rc != 0 ? rc : 1;
+		}
+		subscription_row_release(&sub);
+		memset(&sub, 0, sizeof(sub));
+	}
+	sub.list_id = xstrdup(list->identifier);
 	sub.url = xstrdup(wish->url);
 	sub.username = xstrdup(wish->username);
 	sub.password = xstrdup(wish->password);
 	sub.select_new = wish->select_new;
+	sub.refuse_new = wish->refuse_new;
 	rc = catalogue_subscription_add(r->catalogue, &sub, err);
 	*id = sub.id;
 	subscription_row_release(&sub);
-	memset(&sub, 0, sizeof(sub));
-	if (rc == 0)
-		rc = catalogue_link(r->catalogue, endorser, *id, err);
-	if (rc == 0)
-		rc = catalogue_subscription_by_id(r->catalogue, *id, &sub, err);
+	return rc;
+}
+
+/* Judged and applied at once: the list is the current one. */
+static int
+enter_list(const struct refresh *r, const struct candidate *cand, int64_t id,
+	   struct update_result *result, struct err *err)
+{
+	struct subscription_row sub = { 0 };
+	struct err warning = { 0 };
+	int64_t now = stamp_now();
+	int rc;
+
+	rc = catalogue_subscription_by_id(r->catalogue, id, &sub, err);
 	if (rc == 0)
 		rc = judge(r, &sub, cand, now, &warning, err);
 	if (rc >= 0)
@@ -376,6 +403,43 @@ enter(const struct refresh *r, const struct refresh_wish *wish, const struct can
 		say_warning(r, sub.list_id, &warning);
 	subscription_row_release(&sub);
 	return rc;
+}
+
+/* Another signer than the linked one does not make anything known. */
+static int
+enter_again(const struct refresh *r, const struct refresh_wish *wish, const struct candidate *cand,
+	    int64_t id, struct err *err)
+{
+	CLEANUP_FREE char *endorser = NULL;
+	int rc = list_judge_endorser(r->catalogue, id, &cand->verdict, &endorser, err);
+
+	if (rc == 0 && wish->username != NULL)
+		rc = catalogue_subscription_set_credentials(r->catalogue, id, wish->username,
+							    wish->password, err);
+	return rc;
+}
+
+/* The rows of a new subscription, inside a transaction. */
+static int
+enter(const struct refresh *r, const struct refresh_wish *wish, const struct candidate *cand,
+      int64_t *id, struct update_result *result, struct err *err)
+{
+	CLEANUP_FREE char *endorser = NULL;
+	int rc;
+
+	rc = find_endorser(r, wish, &cand->verdict, &endorser, err);
+	if (rc == 0)
+		rc = enter_row(r, wish, cand->list, id, err);
+	if (rc < 0)
+		return rc;
+	result->same = rc == 1;
+	if (result->same)
+		rc = enter_again(r, wish, cand, *id, err);
+	else
+		rc = catalogue_link(r->catalogue, endorser, *id, err);
+	if (rc == 0 && wish->define_only)
+		return catalogue_image_define(r->catalogue, *id, cand->list, NULL, err);
+	return rc == 0 ? enter_list(r, cand, *id, result, err) : rc;
 }
 
 int
@@ -392,7 +456,7 @@ refresh_subscribe(const struct refresh *r, const struct refresh_wish *wish, int6
 		rc = candidate_fetch(&cand, r->conf, r->starter, wish->url, wish->username,
 				     wish->password, r->conf->tls_ca, err);
 	if (rc == 0)
-		rc = candidate_examine(&cand, r->conf, r->starter, err);
+		rc = examine(r, &cand, err);
 	if (rc != 0)
 		return rc;
 	rc = catalogue_begin(r->catalogue, err);
@@ -403,7 +467,7 @@ refresh_subscribe(const struct refresh *r, const struct refresh_wish *wish, int6
 		rc = catalogue_commit(r->catalogue, err);
 	else
 		catalogue_rollback(r->catalogue);
-	if (rc == 0)
+	if (rc == 0 && !wish->define_only)
 		look_for_block_digests(r, cand.list->identifier, false);
 	return rc;
 }

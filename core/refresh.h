@@ -24,6 +24,12 @@ struct refresh {
 	long long deadline; /* io_monotonic_ms() after which no fetch begins (CODE_SLOW); 0: none */
 	/* May be NULL.  Warnings and changes, one line each, for the top to print or log. */
 	void (*say)(void *arg, const char *text);
+	/*
+	 * May be NULL.  What came, before it is compared with the rows: verdict and list as far as
+	 * they are known (list NULL: it has been refused already).  For whoever tells of it in words
+	 * of his own.
+	 */
+	void (*examined)(void *arg, const struct candidate *candidate);
 	void *arg;
 };
 
@@ -34,11 +40,18 @@ struct refresh_wish {
 	const char *endorser; /* NULL: whoever is registered with the signer's names */
 	bool auto_endorse;			/* registers the signer if nobody is */
 	int select_new;				/* enum conf_select */
+	bool refuse_new;			/* images of later lists are refused (32) */
+	/*
+	 * As vmcatcher subscribes: the images of the list become known, and none is available before
+	 * the first refresh, which judges dates and version.  What is subscribed already, by this very
+	 * URL, gets to know the images that are new, and is given credentials if there are any.
+	 */
+	bool define_only;
 };
 
 /*
  * Fetches and imports the first list of a new subscription; *id is its row.  All of it happens or
- * nothing.
+ * nothing.  result->same: it was subscribed before (define_only).
  */
 int refresh_subscribe(const struct refresh *r, const struct refresh_wish *wish, int64_t *id,
 		      struct update_result *result, struct err *err);

@@ -5,13 +5,16 @@
 #include "ctl.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "core/account.h"
 #include "core/cleanup.h"
+#include "core/handlers.h"
 
 /* ---- show ------------------------------------------------------------------------------------ */
 
@@ -137,6 +140,57 @@ check_values(struct checking *c)
 		finding(c, true, "mountpoint", "'%s' is not an absolute path", conf->mountpoint);
 }
 
+/* ---- check: event handlers ------------------------------------------------------------------- */
+
+static void
+say_passed_over(void *arg, const char *text)
+{
+	finding(arg, false, "event_dir", "%s", text);
+}
+
+/* Only where the whole of it is a path: otherwise it is for a shell to say. */
+static void
+check_event_command(struct checking *c, const char *command)
+{
+	static const char of_shells[] = " \t;|&<>()$`\\\"'*?[#~";
+	struct stat st;
+
+	if (command == NULL || command[0] != '/' || strpbrk(command, of_shells) != NULL)
+		return;
+	if (stat(command, &st) != 0)
+		finding(c, false, "event_command", "'%s': %s", command, strerrordesc_np(errno));
+	else if (!S_ISREG(st.st_mode) || (st.st_mode & (S_IXUSR | S_IXGRP | S_IXOTH)) == 0)
+		finding(c, false, "event_command", "'%s' cannot be executed", command);
+}
+
+/* Mounting goes on without them, so none of it is an error. */
+static void
+check_handlers(struct checking *c)
+{
+	const struct conf *conf = c->ctl->conf;
+	const char *user = conf->event_user;
+	struct handlers list;
+	struct account who;
+	struct err err = { 0 };
+
+	check_event_command(c, conf->event_command);
+	if (user != NULL && account_find(user, &who, &err) != 0) {
+		finding(c, false, "event_user", "%s: event handlers cannot be run", err.text);
+	} else if (user != NULL) {
+		if (who.uid == 0)
+			finding(c, false, "event_user", "root: event handlers have all rights, on"
+				" what image lists say");
+		account_release(&who);
+	}
+	if (handlers_list(conf, handlers_owner(conf), &list, say_passed_over, c, &err) != 0)
+		finding(c, false, "event_dir", "%s", err.text);
+	else
+		handlers_release(&list);
+	if (conf->handler_group != NULL && getgrnam(conf->handler_group) == NULL)
+		finding(c, false, "handler_group", "group '%s' does not exist",
+			conf->handler_group);
+}
+
 int
 cmd_config_check(struct ctl *ctl, const struct options *opt, char **args, size_t n)
 {
@@ -166,6 +220,7 @@ cmd_config_check(struct ctl *ctl, const struct options *opt, char **args, size_t
 		check_path(&c, "tls_ca.LIST", conf->list_ca.at[i].value);
 	check_path(&c, "file_prefix", conf->file_prefix);
 	check_values(&c);
+	check_handlers(&c);
 	if (w != NULL)
 		jsonw_close(w, ']');
 	if (c.n_wrong == 0)

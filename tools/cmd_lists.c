@@ -504,7 +504,9 @@ apply_time(struct ctl *ctl, struct err *err)
 	if (rc == 0)
 		rc = recheck_lists(&r, RECHECK_IF_CHANGED, &changed, err);
 	ctl->poke = ctl->poke || expired > 0 || changed > 0;
-	return rc;
+	if (rc == 0)
+		rc = catalogue_event_prune(ctl->catalogue, err);
+	return rc == 0 ? catalogue_expired_prune(ctl->catalogue, err) : rc;
 }
 
 int

@@ -1,5 +1,6 @@
 /*
- * cmd_run.c - watching a site: status, events; and telling its daemon to read its configuration.
+ * cmd_run.c - watching a site: status, events and their delivery; and telling its daemon to read
+ * its configuration.
  */
 #include "config.h"
 #include "ctl.h"
@@ -136,23 +137,60 @@ struct feed {
 			  */
 };
 
+/* The record as it was written, with what became of it behind: its last byte closes the object. */
+static void
+add_delivery(struct buf *out, const struct event_row *row)
+{
+	CLEANUP_BUF struct buf more = BUF_INIT;
+	struct jsonw w;
+
+	jsonw_begin(&w, &more, false);
+	jsonw_open(&w, NULL, '{');
+	jsonw_integer(&w, "number", row->id);
+	jsonw_string(&w, "state", event_state_name(row->state));
+	jsonw_integer(&w, "tries", row->tries);
+	jsonw_string(&w, "error", row->error);
+	jsonw_close(&w, '}');
+	buf_add(out, row->json, strlen(row->json) - 1);
+	buf_putc(out, ',');
+	buf_puts(out, buf_str(&more) + 1);
+}
+
+static void
+print_event(struct output *o, const struct event_row *row)
+{
+	CLEANUP_BUF struct buf fault = BUF_INIT;
+	char stamp[STAMP_BYTES];
+
+	stamp_format(row->time, stamp);
+	if (row->error[0] != '\0') {
+		buf_printf(&fault, "  (%d tries: ", row->tries);
+		output_add_foreign(&fault, row->error);
+		buf_putc(&fault, ')');
+	}
+	output_line(o, "%s  %-20s  %s  %s  %lld  %s%s", stamp, row->type,
+		    row->identifier[0] != '\0' ? row->identifier : "-",
+		    row->list_id[0] != '\0' ? row->list_id : "-", (long long)row->id,
+		    event_state_name(row->state), buf_str(&fault));
+}
+
 static int
 show_event(void *arg, const struct event_row *row)
 {
 	struct feed *f = arg;
 	struct output *o = &f->ctl->out;
-	char stamp[STAMP_BYTES];
 
 	f->last = row->id;
 	if (f->one_a_line) {
-		buf_puts(&o->text, row->json);
+		add_delivery(&o->text, row);
 		buf_putc(&o->text, '\n');
 	} else if (o->json) {
-		jsonw_raw(output_json(o), NULL, row->json);
+		CLEANUP_BUF struct buf text = BUF_INIT;
+
+		add_delivery(&text, row);
+		jsonw_raw(output_json(o), NULL, buf_str(&text));
 	} else {
-		stamp_format(row->time, stamp);
-		output_line(o, "%s  %-16s  %s  %s", stamp, row->type, row->identifier,
-			    row->list_id);
+		print_event(o, row);
 	}
 	output_drain(o);
 	return 0;
@@ -248,6 +286,59 @@ cmd_events(struct ctl *ctl, const struct options *opt, char **args, size_t n)
 	if (rc == 0 && opt->follow)
 		rc = follow(&f, &err);
 	return rc == 0 ? EXIT_DONE : ctl_fail(ctl, &err);
+}
+
+/* ---- replay ---------------------------------------------------------------------------------- */
+
+struct replaying {
+	const char *what;
+	struct event_row row;
+};
+
+static int
+replay_one(struct ctl *ctl, void *arg, struct err *err)
+{
+	struct replaying *r = arg;
+	int rc = catalogue_event_find(ctl->catalogue, r->what, &r->row, err);
+
+	return rc == 0 ? catalogue_event_replay(ctl->catalogue, r->row.id, err) : rc;
+}
+
+static int
+replay(struct ctl *ctl, const char *what)
+{
+	struct replaying r = { .what = what };
+	struct jsonw *w = output_json(&ctl->out);
+	struct err err = { 0 };
+	int rc = ctl_transaction(ctl, replay_one, &r, &err);
+
+	if (rc == 0 && w != NULL)
+		jsonw_string(w, NULL, r.row.uuid);
+	if (rc == 0)
+		output_note(&ctl->out, "event %lld, %s, will be delivered again",
+			    (long long)r.row.id, r.row.type);
+	event_row_release(&r.row);
+	return rc == 0 ? EXIT_DONE : ctl_fail(ctl, &err);
+}
+
+int
+cmd_replay(struct ctl *ctl, const struct options *opt, char **args, size_t n)
+{
+	struct err err = { 0 };
+	struct jsonw *w;
+	int status = EXIT_DONE;
+
+	(void)opt;
+	if (ctl_open(ctl, 0, &err) != 0)
+		return ctl_fail(ctl, &err);
+	w = output_json(&ctl->out);
+	if (w != NULL)
+		jsonw_open(w, "replayed", '[');
+	for (size_t i = 0; i < n; i++)
+		status = ctl_last_failure(status, replay(ctl, args[i]));
+	if (w != NULL)
+		jsonw_close(w, ']');
+	return status;
 }
 
 /* ---- reload ---------------------------------------------------------------------------------- */

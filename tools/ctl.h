@@ -39,6 +39,7 @@ struct options {
 	bool allow_sha1, any_purpose, blocks_only, auto_endorse, dry_run, reset_version;
 	const char *output;
 	const char *sign, *cert, *chain, *base_url, *out;
+	const char *cache;
 	bool all, deep, fix, recheck, follow, force, no_sidecar, news;
 };
 
@@ -119,9 +120,13 @@ int cmd_expire(struct ctl *ctl, const struct options *opt, char **args, size_t n
 int cmd_attest(struct ctl *ctl, const struct options *opt, char **args, size_t n);
 int cmd_digest(struct ctl *ctl, const struct options *opt, char **args, size_t n);
 
+/* cmd_import.c */
+int cmd_import_vmcatcher(struct ctl *ctl, const struct options *opt, char **args, size_t n);
+
 /* cmd_run.c, cmd_config.c */
 int cmd_status(struct ctl *ctl, const struct options *opt, char **args, size_t n);
 int cmd_events(struct ctl *ctl, const struct options *opt, char **args, size_t n);
+int cmd_replay(struct ctl *ctl, const struct options *opt, char **args, size_t n);
 int cmd_reload(struct ctl *ctl, const struct options *opt, char **args, size_t n);
 int cmd_config_show(struct ctl *ctl, const struct options *opt, char **args, size_t n);
 int cmd_config_check(struct ctl *ctl, const struct options *opt, char **args, size_t n);

@@ -142,11 +142,12 @@ ask_daemon(void *arg)
 	while (w->next < w->list->n) {
 		struct obtain_item *item = &w->list->items[w->next++];
 		struct asking asking = { .work = w, .item = item };
-		char request[16 + DIGEST_HEX] = "fetch ";
+		char request[16 + DIGEST_HEX];
 		struct err err = { 0 };
 		int rc;
 
 		pthread_mutex_unlock(&w->lock);
+		snprintf(request, sizeof(request), "%s ", w->list->patient ? "want" : "fetch");
 		digest_hex(&item->digest, request + strlen(request));
 		rc = control_call(w->ctl->conf, request, take_progress, &asking, NULL, &err);
 		pthread_mutex_lock(&w->lock);
@@ -208,8 +209,14 @@ make_engine(struct work *w, struct err *err)
 	rc = engine_new(&w->engine, &config, err);
 	if (rc != 0)
 		return rc;
-	for (size_t i = 0; i < w->list->n; i++)
-		engine_retry(w->engine, &w->list->items[i].digest);
+	for (size_t i = 0; i < w->list->n; i++) {
+		const struct digest *d = &w->list->items[i].digest;
+
+		if (w->list->patient)
+			engine_want(w->engine, d);
+		else
+			engine_retry(w->engine, d);
+	}
 	return 0;
 }
 

@@ -26,6 +26,11 @@ struct obtain_item {
 struct obtain_list {
 	struct obtain_item *items;
 	size_t n;
+	/*
+	 * Nobody in particular asks, but a timer: images whose bytes were wrong wait out their
+	 * back-off, and after LIMIT_TRIES the next list.  Otherwise failed tries are forgotten.
+	 */
+	bool patient;
 };
 
 /* Adds an item, once a digest. */

@@ -8,6 +8,8 @@
  * Commands write the catalogue directly, so that they work from cron and without a daemon; a
  * running one is told afterwards (ctl.h).  Locale, proxies and library switches of the caller's
  * environment have no effect.
+ *
+ * Called by a name of vmcatcher's, it is that command (vmcatcher.c).
  */
 #include "config.h"
 
@@ -21,11 +23,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "argsecret.h"
 #include "core/cleanup.h"
 #include "core/io.h"
 #include "core/log.h"
 #include "core/sandbox.h"
 #include "ctl.h"
+#include "vmcatcher.h"
 
 enum {
 	MAX_ARGUMENT = 4096,	/* longer than any name, URL or path that could be meant */
@@ -123,6 +127,11 @@ static const struct option_spec attest_options[] = {
 	{ 0 }
 };
 
+static const struct option_spec import_options[] = {
+	{ "--cache", "DIR", AT(cache), "adopt the files of its cache directory, after hashing them" },
+	{ 0 }
+};
+
 static const struct option_spec digest_options[] = {
 	{ "-o", "SIDECAR", AT(output), "write the Merkle tree there instead of FILE.fsv" },
 	{ "--no-sidecar", NULL, AT(no_sidecar), "do not write the tree" },
@@ -203,10 +212,16 @@ static const struct verb verbs[] = {
 	{ "digest", "FILE [-o SIDECAR | --no-sidecar]",
 	  "the digests of an image for its list, and its tree for lazy reads", digest_options, 1, 1,
 	  cmd_digest, "digest debian.qcow2", true },
+	{ "import-vmcatcher", "DB [--cache DIR]",
+	  "take over endorsers, subscriptions and selections of a vmcatcher 0.6 database",
+	  import_options, 1, 1, cmd_import_vmcatcher,
+	  "import-vmcatcher /var/lib/vmcatcher/vmcatcher.db --cache /var/lib/vmcatcher/cache" },
 	{ "status", "", "counters, last update, use of the cache", no_options, 0, 0, cmd_status,
 	  "status" },
-	{ "events", "[--follow]", "what happened to images, oldest first", events_options, 0, 0,
-	  cmd_events, "events --follow" },
+	{ "events", "[--follow]", "what happened to images, oldest first, and who was told",
+	  events_options, 0, 0, cmd_events, "events --follow" },
+	{ "replay", "EVENT...", "deliver events to their handlers again", no_options, 1, ANY,
+	  cmd_replay, "replay 17" },
 	{ "config show", "", "every setting, and where it was set", no_options, 0, 0,
 	  cmd_config_show, "config show" },
 	{ "config check", "", "whether the settings can work on this host", no_options, 0, 0,
@@ -220,7 +235,7 @@ static const struct verb verbs[] = {
 enum { N_VERBS = sizeof(verbs) / sizeof(verbs[0]) };
 
 static const char *const later_verbs[] = {
-	"pin", "unpin", "replay", "check", "export", "import-vmcatcher", "list",
+	"pin", "unpin", "check", "export", "list",
 	"sign",
 };
 
@@ -308,33 +323,6 @@ struct command {
 	size_t n_args;
 	bool help, version;
 };
-
-/*
- * A secret in a URL can be seen by everybody in the process list: it is copied and overwritten
- * before anything else happens.  The copies live as long as the process.
- */
-static bool
-hide_secrets(int argc, char **argv)
-{
-	bool found = false;
-
-	for (int i = 1; i < argc; i++) {
-		char *start = strstr(argv[i], "://"), *at, *end;
-
-		if (start == NULL)
-			continue;
-		start += 3;
-		end = start + strcspn(start, "/?#");
-		at = memrchr(start, '@', (size_t)(end - start));
-		if (at == NULL)
-			continue;
-		argv[i] = xstrdup(argv[i]);
-		explicit_bzero(start, (size_t)(at - start));
-		memset(start, 'x', (size_t)(at - start));
-		found = true;
-	}
-	return found;
-}
 
 static const struct option_spec *
 find_option(const struct verb *v, const char *name, size_t len)
@@ -596,7 +584,9 @@ main(int argc, char **argv)
 	bool secret;
 	int status, rc;
 
-	secret = hide_secrets(argc, argv);
+	if (vmc_is_name(argv[0]))
+		return vmc_main(argc, argv);
+	secret = argsecret_hide(argc, argv);
 	prepare_process(&ctl);
 	output_init(&ctl.out);
 	cmd.args = xcalloc((size_t)argc + 1, sizeof(*cmd.args));

@@ -45,6 +45,9 @@ programs_find() {
 		for program in vmimagefs vmimagectl vmimagefs-fetcher vmimagefs-verifier; do
 			cp "$VMIMAGEFS_BUILD/$program" "$copy/" || bail "cannot copy $program"
 		done
+		for program in cache endorser image subscribe; do
+			ln -s vmimagectl "$copy/vmcatcher_$program" || bail "cannot link vmcatcher_$program"
+		done
 		VMIMAGEFS_BUILD=$copy
 	fi
 	export VMIMAGEFS_LIBEXECDIR=$VMIMAGEFS_BUILD

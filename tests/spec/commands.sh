@@ -132,7 +132,9 @@ check_is 'S38 both credentials are listed' 2 "$(ctl endorser list | grep -c '^al
 check_status 'A02 removing an unknown endorser is an error' 3 ctl endorser remove eve
 check_like 'A02 the error names the unknown endorser' "'eve'" "$(ctl endorser remove eve 2>&1)"
 check_status 'a certificate that is none is a usage error' 2 ctl endorser add x --from-cert "$CONF"
-check_status "a name with a '/' is a usage error" 2 ctl endorser add a/b --subject /CN=x --issuer /CN=y
+check_status 'a name with a control character is a usage error' 2 ctl endorser add $'a\tb' --subject /CN=x --issuer /CN=y
+check_status 'a name of more than 128 bytes is a usage error' 2 \
+    ctl endorser add "$(printf 'x%.0s' {1..129})" --subject /CN=x --issuer /CN=y
 check 'S38 one credential is removed' ctl endorser remove alice --subject "$(pki_dn carol)" --issuer "$(pki_issuer carol)"
 check_is 'S38 the other one stays' "$(pki_dn alice)" "$(json '.endorsers[].credentials[].subject' endorser show alice)"
 

@@ -44,7 +44,7 @@ lint() {
 }
 
 check_is 'there is a page for each program, the configuration and the tree' \
-    'core/vmimagefs.conf.5 fs/vmimagefs.7 fs/vmimagefs.8 tools/vmimagectl.1 tools/vmimagefs-fetcher.8 tools/vmimagefs-verifier.8' \
+    'core/vmimagefs.conf.5 fs/vmimagefs.7 fs/vmimagefs.8 tools/vmcatcher.1 tools/vmimagectl.1 tools/vmimagefs-fetcher.8 tools/vmimagefs-verifier.8' \
     "$(paste -sd' ' <<<"${pages//$top\//}")"
 for page in $pages; do
 	check_is "${page##*/} is clean mdoc" '' "$(lint "$page")"
@@ -112,9 +112,49 @@ agree 'every exit status has its line' \
     "$(sed -nE 's/^[[:space:]]EXIT_[A-Z_]+ = ([0-9]+),/\1/p' "$top/core/code.h")" \
     "$(sed -n '/^\.Sh EXIT STATUS/,/^\.Sh EX/p' "$ctl_page" | sed -nE 's/^\.It ([0-9]+)$/\1/p')"
 
+# ---- the names of vmcatcher's commands -------------------------------------------------------------
+
+vmcatcher_page=$top/tools/vmcatcher.1
+mkdir "$work/names"
+for name in cache endorser image subscribe; do
+	ln -s "$build/vmimagectl" "$work/names/vmcatcher_$name"
+done
+
+# "COMMAND -l --list"; an option that all four have stands once in the page, before the commands.
+vmcatcher_help() {
+	for name in cache endorser image subscribe; do
+		"$work/names/vmcatcher_$name" --help |
+		    sed -nE "s/^  (-([A-Za-z])( [A-Z0-9_]+)?, )?--([a-z0-9_-]+).*/\2 \4/p" |
+		    grep -vE ' (cert-dir|database|format|help|log-config|log-sql-info|quiet|verbose|version)$' |
+		    sed "s/^/$name /"
+	done
+}
+
+vmcatcher_items() {
+	awk '/^\.S[hs] / { name = $2; sub(/^vmcatcher_/, "", name) }
+	    /^\.It Fl / && name != "DESCRIPTION" && name != "Where" {
+		letter = ""
+		for (i = 3; i <= NF && $i != "Ar"; i++)
+			if ($i ~ /^-/)
+				print name, letter, substr($i, 2)
+			else if ($i != "," && $i != "Fl")
+				letter = $i
+	    }' "$vmcatcher_page" | tr -s ' '
+}
+
+agree 'every option of each of vmcatcher'\''s commands is in their page, and no other' \
+    "$(vmcatcher_help | tr -s ' ')" "$(vmcatcher_items)"
+agree 'so is every variable that stands for one' \
+    "$(grep -oE '"VMCATCHER_[A-Z_]+"' "$top/tools/vmcatcher_options.c" | tr -d '"')" \
+    "$(sed -n '/^\.Sh ENVIRONMENT/,/^\.Sh FILES/p' "$vmcatcher_page" | grep '^\.It Ev' | grep -oE 'VMCATCHER_[A-Z_]+')"
+agree 'and every exit status of vmcatcher'\''s, 10 to 39, that there is' \
+    "$(sed -nE 's/^[[:space:]]CODE_[A-Z_]+ = ([1-3][0-9]),.*/\1/p' "$top/core/code.h")" \
+    "$(sed -n '/^\.Sh EXIT STATUS/,/^\.Sh EX/p' "$vmcatcher_page" | grep '^\.It [1-3][0-9]' | grep -oE '[0-9]+')"
+
 # ---- the configuration ---------------------------------------------------------------------------
 
-: >"$work/empty.conf"
+# Where one file is named event_dir is none by default: a site of its own, with handlers of its own.
+echo 'event_dir = /etc/vmimagefs/handlers.d' >"$work/empty.conf"
 config_show() {
 	"$build/vmimagectl" -c "$1" config show | sed 's/    # .*//'
 }
