@@ -114,7 +114,16 @@ check_is '... its owner alone can go on using it' '3 img_EXPIRED 2 7:8 600|4 img
 # ---- expiry -------------------------------------------------------------------------------------
 
 available_ids
+# In the very second in which the one before was.
+cat >"$TOP/bin/date" <<EOT
+#!/bin/sh
+[ "\$2" != +%Y-%m-%d_%H-%M-%S ] || exec echo '$(sed 's/.*_EXPIRED_//' "$TOP/state/3/name")'
+exec $(command -v date) "\$@"
+EOT
+chmod 755 "$TOP/bin/date"
 told 'an image that has left its list is retired' 0 ExpirePostfix img removed-from-list
+rm "$TOP/bin/date"
+check_is '... by a name of its own' "$(cat "$TOP/state/3/name")_4" "$(cat "$TOP/state/4/name")"
 check_is '... renamed, for nobody, disabled' '4 img_EXPIRED 3 7:8 600' "$(images | sed 1,4d)"
 before=$(images)
 told 'told twice' 0 ExpirePostfix img removed-from-list
