@@ -184,7 +184,7 @@ check 'P20 the mount and commands go on while a handler hangs' lasting 1 reads
 check 'P20 another handler is told meanwhile' \
     wait_for "$VMI_PATIENCE" told_ends_in plum '|ExpirePrefix plum|ExpirePostfix plum'
 failed() {
-	logged "event handler '$1' failed, [A-Za-z]* of '$2': $3; try 1 of 8, the next in 10 s"
+	logged "event handler '$1' failed, [A-Za-z]* of '$2': $3; try 1 of 24, the next in 10 s"
 }
 check 'P20 a handler that exits 1 has failed, and its event is kept' wait_for "$VMI_PATIENCE" \
     failed p-exit apple 'exit status 1: it is down'
@@ -227,8 +227,9 @@ check_is 'each line of it is an object with the state of its delivery' \
     "$(wc -l <"$SITE/follow")" "$(jq -c 'select(.state and .number and (.tries >= 0))' "$SITE/follow" | wc -l)"
 check_like 'status counts what waits' 'events_waiting: [1-9]' "$(ctl status)"
 touch "$OUT/works"
-check 'a failed event is delivered 10 seconds later, with the same id' \
-    wait_for 30 state_like apple ExpirePostfix '^delivered'
+# The first further try comes 10 seconds after the failure; a slow machine may need the next ones.
+check 'a failed event is delivered again by itself, with the same id' \
+    wait_for 90 state_like apple ExpirePostfix '^delivered'
 check_is 'a failed event keeps its id' "1 1" \
     "$(sort -u "$OUT/tried" | wc -l) $(grep -c "^ExpirePrefix apple " "$OUT/told")"
 

@@ -415,8 +415,13 @@ held_back(void **state)
 	assert_delivered(f, cache, NOW, "AvailablePrefix b, AvailablePostfix b");
 	assert_int_equal(next_due(f, cache, NOW), NOW + LATER);
 	assert_event_state(f, 2, "waiting 1 exit status 1");
+	/* The clock went back: what seems to be due in years is due now. */
+	fail_next(f, cache, NOW + LATER, "AvailablePrefix", "a");
+	fail_next(f, cache, NOW - 300 * 86400, "AvailablePrefix", "a");
+	assert_int_equal(next_due(f, cache, NOW - 300 * 86400), NOW - 300 * 86400 + LATER);
+	fail_next(f, cache, NOW, "AvailablePrefix", "a");
 	assert_delivered(f, cache, NOW + LATER, "AvailablePrefix a, AvailablePostfix a");
-	assert_event_state(f, 2, "delivered 1 ");
+	assert_event_state(f, 2, "delivered 4 ");
 }
 
 static void
@@ -600,6 +605,13 @@ absent_daemon(void **state)
 	OK(catalogue_commit(f->c, &f->err));
 	assert_event_state(f, 2, "waiting 0 ");
 	fail_next(f, 0, ago + 3 * 86400, "ProcessPrefix", "");
+	OK(catalogue_event_prune(f->c, &f->err));
+	assert_event_state(f, 2, "waiting 0 ");
+	OK(catalogue_begin(f->c, &f->err));
+	OK(cat_run(f->c, SQL_HANDLER_USED, ARGS(arg_int(1), arg_int(ago)), &f->err));
+	OK(catalogue_commit(f->c, &f->err));
+	/* The daemon says that it is there, although nothing has happened. */
+	OK(catalogue_handlers_seen(f->c, stamp_now(), &f->err));
 	OK(catalogue_event_prune(f->c, &f->err));
 	assert_event_state(f, 2, "waiting 0 ");
 	OK(catalogue_begin(f->c, &f->err));
