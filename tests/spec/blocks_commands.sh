@@ -26,7 +26,7 @@ no_partial_of() {
 	[ -z "$(find "$SITE/cache/partial" -name "$(image_hex "$1")*")" ]
 }
 
-images_up fill=never stall_timeout=3s
+images_up fill=never stall_timeout=2s
 for name in alone part got evicted open deselected filled; do
 	image_disk $name ok 4
 done
