@@ -4,16 +4,25 @@
 #include <errno.h>
 #include <linux/close_range.h>
 #include <signal.h>
+#include <stddef.h>
+#include <sys/syscall.h>
 #include <syslog.h>
 #include <unistd.h>
+
+enum { KERNEL_SIGSET = 8 };		/* bytes of a signal set, as the kernel counts */
+
+/* struct sigaction of the kernel: SIG_DFL is 0, no flags, nothing masked.  Larger than any. */
+static const unsigned long default_action[8];
 
 void
 process_reset_signals(void)
 {
 	sigset_t none;
 
+	/* libc keeps two for itself, and would leave them ignored if our parent had them so. */
 	for (int sig = 1; sig < NSIG; sig++)
-		signal(sig, SIG_DFL);
+		if (signal(sig, SIG_DFL) == SIG_ERR)
+			syscall(SYS_rt_sigaction, sig, default_action, NULL, KERNEL_SIGSET);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
