@@ -211,14 +211,29 @@ read_index(struct bed *b, const char *name)
 	return doc;
 }
 
+/* An index that took long to write, as on a busy machine, is written again a while later only. */
+static inline void
+settle_index(struct bed *b)
+{
+	int ms;
+
+	while ((ms = handlerdir_wait(b->h)) >= 0) {
+		usleep((useconds_t)ms * 1000 + 1000);
+		OK(handlerdir_sync(b->h, b->f->c, &b->err));
+	}
+}
+
 /* The value of a key of an image in an index; NULL if the index lacks either. */
 static inline void
 assert_index(struct bed *b, const char *index, const char *id, const char *key,
 	     const char *expected)
 {
-	struct json *doc = read_index(b, index);
-	const char *found = json_as_string(json_get(json_get(doc, id), key));
+	struct json *doc;
+	const char *found;
 
+	settle_index(b);
+	doc = read_index(b, index);
+	found = json_as_string(json_get(json_get(doc, id), key));
 	if (expected == NULL)
 		assert_null(found);
 	else if (found == NULL)
