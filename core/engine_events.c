@@ -19,7 +19,10 @@
 #include "runner.h"
 #include "stamp.h"
 
-enum { SHOW_MS = 2000 };
+enum {
+	SHOW_MS = 2000,
+	COUNT_MS = 1000,		/* counting takes its time when thousands wait */
+};
 
 struct engine_events {
 	struct runner *runner;		/* NULL: there are no handlers in this mount */
@@ -29,6 +32,8 @@ struct engine_events {
 	bool changed;			/* the outbox is to be looked at, */
 	uint64_t ticket;		/* when this is shown, */
 	long long look_by;		/* or at this moment (monotonic ms) */
+	bool uncounted;			/* what waits is to be counted for the status, */
+	long long count_at;		/* not before this moment */
 	char *cache, *partial, *expired, *rdbms;
 };
 
@@ -116,8 +121,6 @@ engine_events_start(struct engine *e)
 	set_handlers(e);
 	if (ev->runner == NULL)
 		return;
-	if (runner_take_over(ev->runner, &err) != 0)
-		log_err(LOG_LVL_ERROR, "event handlers", &err);
 	if (open_dir(e, &err) != 0 || open_deliver(e, &err) != 0)
 		log_err(LOG_LVL_ERROR, "event handlers cannot be run: events wait", &err);
 }
@@ -175,22 +178,29 @@ engine_events_fd(const struct engine *e)
 	return ev != NULL && ev->deliver != NULL ? deliver_fd(ev->deliver) : -1;
 }
 
+/* The wait in ms, -1 for ever, or until the moment, whichever is sooner. */
+static int
+sooner(int wait, long long moment)
+{
+	long long left = moment - io_monotonic_ms();
+
+	if (left < 0)
+		left = 0;
+	return wait < 0 || left < wait ? (int)left : wait;
+}
+
 int
 engine_events_wait(const struct engine *e)
 {
 	const struct engine_events *ev = e->events;
-	long long left;
 	int wait;
 
 	if (ev == NULL || ev->deliver == NULL)
 		return -1;
 	wait = deliver_wait(ev->deliver, stamp_now());
-	if (!ev->changed)
-		return wait;
-	left = ev->look_by - io_monotonic_ms();
-	if (left < 0)
-		left = 0;
-	return wait < 0 || left < wait ? (int)left : wait;
+	if (ev->changed)
+		wait = sooner(wait, ev->look_by);
+	return ev->uncounted ? sooner(wait, ev->count_at) : wait;
 }
 
 static bool
@@ -204,8 +214,13 @@ is_shown(struct engine *e)
 static void
 count_events(struct engine *e)
 {
+	struct engine_events *ev = e->events;
 	int64_t waiting, failed;
 
+	if (!ev->uncounted || io_monotonic_ms() < ev->count_at)
+		return;
+	ev->uncounted = false;
+	ev->count_at = io_monotonic_ms() + COUNT_MS;
 	if (catalogue_delivery_count(e->catalogue, &waiting, &failed, NULL) != 0)
 		return;
 	pthread_mutex_lock(&e->lock);
@@ -223,11 +238,14 @@ engine_events_run(struct engine *e, bool readable)
 
 	if (ev == NULL || ev->deliver == NULL)
 		return;
-	if (ev->changed && is_shown(e))
+	if (ev->changed && is_shown(e)) {
 		ev->changed = false;
-	else if (!readable && deliver_wait(ev->deliver, now) != 0)
+	} else if (!readable && deliver_wait(ev->deliver, now) != 0) {
+		count_events(e);
 		return;
+	}
 	if (deliver_run(ev->deliver, now, &err) != 0)
 		log_err(LOG_LVL_ERROR, "events", &err);
+	ev->uncounted = true;
 	count_events(e);
 }

@@ -19,6 +19,8 @@
 
 extern char **environ;
 
+enum { N_EVENT_VARIABLES = 100 };	/* more than four times as many as any event has */
+
 static const char usual_path[] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 static size_t
@@ -215,10 +217,12 @@ void
 handlerenv_add_event(struct handlerenv *env, const struct buf *variables)
 {
 	const char *at = variables->data, *end = at + variables->len;
+	int n = 0;
 
-	while (at < end) {
+	while (at < end && n < N_EVENT_VARIABLES) {
 		size_t len = strnlen(at, (size_t)(end - at));
 
+		n++;
 		if (is_of_event(at))
 			set(env, xstrndup(at, len));
 		at += len + 1;

@@ -22,6 +22,7 @@
 #include "field.h"
 #include "json.h"
 #include "limits.h"
+#include "safename.h"
 
 enum { NAME_MAX_BYTES = 200 };
 
@@ -100,6 +101,12 @@ fault_of_dir(const struct stat *st, uid_t owner)
 	return NULL;
 }
 
+bool
+handlers_dir_is_optional(const struct conf *conf)
+{
+	return strcmp(conf->event_dir, CONF_DEFAULT_EVENT_DIR) == 0;
+}
+
 static int
 open_dir(const struct conf *conf, uid_t owner, int *fd, struct err *err)
 {
@@ -108,7 +115,7 @@ open_dir(const struct conf *conf, uid_t owner, int *fd, struct err *err)
 	int rc = 0;
 
 	*fd = open(conf->event_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (*fd < 0 && errno == ENOENT)
+	if (*fd < 0 && errno == ENOENT && handlers_dir_is_optional(conf))
 		return -ENOENT;
 	if (*fd < 0 || fstat(*fd, &st) != 0)
 		rc = err_set(err, errno, "event_dir '%s': %s", conf->event_dir,
@@ -166,7 +173,7 @@ list_dir(const struct conf *conf, uid_t owner, struct handlers *out,
 	DIR *dir;
 
 	if (rc != 0)
-		return rc == -ENOENT ? 0 : rc;
+		return rc == -ENOENT && handlers_dir_is_optional(conf) ? 0 : rc;
 	dir = fdopendir(fd);
 	if (dir == NULL) {
 		rc = err_set(err, errno, "event_dir '%s': %s", conf->event_dir,
@@ -283,6 +290,26 @@ add_field(struct buf *out, const struct field *f, const struct json *value)
 	}
 }
 
+/*
+ * Handlers make paths of it, and remove what stands there.  One that could lead elsewhere, or be
+ * taken for an option, is told as the name that the image has in the mount and in handler_dir; the
+ * record has the identifier itself.
+ */
+static void
+add_identifier(struct buf *out, const char *variable, const char *identifier)
+{
+	char name[SAFENAME_MAX + 32];
+
+	if (identifier == NULL || *identifier == '\0')
+		return;
+	if (strchr(identifier, '/') == NULL && identifier[0] != '.' && identifier[0] != '-') {
+		add(out, variable, identifier);
+		return;
+	}
+	safename_identifier(identifier, name);
+	add(out, variable, name);
+}
+
 /* vmcatcher tells of a new image what its entry in the list says and no more. */
 static bool
 is_left_out(enum field_id id, bool of_subscription)
@@ -296,12 +323,15 @@ add_image(struct buf *out, const struct json *record, bool of_subscription)
 	for (int i = 0; i < N_FIELDS; i++) {
 		const struct field *f = &field_table[i];
 
-		if (f->variable != NULL && !is_left_out(f->id, of_subscription))
+		if (f->id == FIELD_ID)
+			add_identifier(out, f->variable, json_as_string(json_get(record, f->column)));
+		else if (f->variable != NULL && !is_left_out(f->id, of_subscription))
 			add_field(out, f, json_get(record, f->column));
 	}
 	if (of_subscription)
 		return;
-	add(out, EVENT "IL_DC_IDENTIFIER", json_as_string(json_get(record, "subscription")));
+	add_identifier(out, EVENT "IL_DC_IDENTIFIER",
+		       json_as_string(json_get(record, "subscription")));
 	add(out, EVENT "FILENAME", json_as_string(json_get(record, "filename")));
 }
 

@@ -20,12 +20,16 @@
  */
 uid_t handlers_owner(const struct conf *conf);
 
+/* Whether event_dir, which is set, may be missing: nobody has asked for it. */
+bool handlers_dir_is_optional(const struct conf *conf);
+
 /*
  * The names of conf's handlers, sorted: HANDLERS_COMMAND if it is set, and each file in event_dir
  * that run-parts(8) would run: [A-Za-z0-9_-] and dots, no leading dot, no .bak, .dpkg-*, .rpm*, ~;
  * a regular file (or a link to one) with an x bit, not writable by others, of root or owner.  What
  * is passed over for want of these goes to say (may be NULL) with the reason.  More than
- * LIMIT_HANDLERS is -E2BIG.  A directory that is missing is empty.  Caller handlers_release()s.
+ * LIMIT_HANDLERS is -E2BIG.  The default directory may be missing, and is empty then; another one
+ * is somewhere that is not mounted: -ENOENT.  Caller handlers_release()s.
  */
 struct handlers {
 	char **names;

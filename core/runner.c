@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -153,19 +152,6 @@ runner_reload(struct runner *r, struct err *err)
 {
 	int rc = send_order(r, RUNNER_RELOAD);
 
-	return rc == 0 ? 0 : err_set(err, -rc, "the process of event handlers does not answer: %s",
-				     strerrordesc_np(-rc));
-}
-
-/* Numbers that the process before us, which began with 1, has hardly used. */
-int
-runner_take_over(struct runner *r, struct err *err)
-{
-	int rc;
-
-	if (getrandom(&r->next_id, sizeof(r->next_id), 0) != (ssize_t)sizeof(r->next_id))
-		abort();	/* of so few bytes never */
-	rc = send_order(r, RUNNER_TAKE_OVER);
 	return rc == 0 ? 0 : err_set(err, -rc, "the process of event handlers does not answer: %s",
 				     strerrordesc_np(-rc));
 }

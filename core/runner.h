@@ -48,13 +48,6 @@ void runner_stop(const struct runner *r);
 int runner_start(struct runner *r, const char *name, const struct buf *variables,
 		 const struct buf *record, uint32_t *id, struct err *err);
 
-/*
- * To be called first by a process that has the runner from its parent: the one before it, which
- * may have died, has asked for runs, too.  Those are ended without a word before anything is
- * started for this one, and never taken for its own.
- */
-int runner_take_over(struct runner *r, struct err *err);
-
 /* Reads the configuration again (by itself): the daemon was told to reload. */
 int runner_reload(struct runner *r, struct err *err);
 

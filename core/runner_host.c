@@ -12,6 +12,7 @@
 #include "runner_impl.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -95,6 +96,16 @@ find_handler(const struct host *h, const char *name, char ***argv, struct err *e
 	*argv = xcalloc(2, sizeof(**argv));
 	(*argv)[0] = path;
 	return 0;
+}
+
+/* As runner_start() makes them: reading it cannot block, and nobody changes it meanwhile. */
+static bool
+is_sealed(int fd)
+{
+	const int wanted = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+	int seals = fcntl(fd, F_GET_SEALS);
+
+	return seals >= 0 && (seals & wanted) == wanted;
 }
 
 static int
@@ -211,6 +222,42 @@ stop(struct host *h)
 	signal_minders(h, SIGTERM);
 }
 
+static bool
+note_is_valid(const struct runner_note *note, ssize_t len, size_t n_fds)
+{
+	if (len != (ssize_t)sizeof(*note) || note->magic != RUNNER_MAGIC ||
+	    memchr(note->name, '\0', sizeof(note->name)) == NULL)
+		return false;
+	if (note->kind == RUNNER_RELOAD || note->kind == RUNNER_STOP)
+		return n_fds == 0;
+	return note->kind == RUNNER_RUN && note->id != 0 && n_fds == RUNNER_FDS;
+}
+
+static void
+take_note(struct host *h)
+{
+	int fds[RUNNER_FDS];
+	size_t n_fds = RUNNER_FDS;
+	struct runner_note note;
+	ssize_t len = io_recv_fds(h->sock, &note, sizeof(note), fds, &n_fds);
+
+	if (len == -EAGAIN)
+		return;
+	if (len <= 0)
+		h->ending = true;
+	else if (!note_is_valid(&note, len, n_fds) ||
+		 (note.kind == RUNNER_RUN && (!is_sealed(fds[0]) || !is_sealed(fds[1]))))
+		log_error("runner: a request that is none of ours is ignored");
+	else if (note.kind == RUNNER_STOP)
+		stop(h);
+	else if (note.kind == RUNNER_RELOAD)
+		reload(h);
+	else if (!h->stopped && find_run(h, note.id) == NULL)
+		start_run(h, &note, fds);
+	for (size_t i = 0; len > 0 && i < n_fds; i++)
+		close(fds[i]);
+}
+
 static void
 collect_minders(struct host *h)
 {
@@ -231,6 +278,25 @@ collect_minders(struct host *h)
 				run->id = 0;
 		}
 	}
+}
+
+/* Of those whose minder could not.  True if the socket had no room for one. */
+static bool
+tell_failed(struct host *h)
+{
+	CLEANUP_BUF struct buf output = BUF_INIT;
+
+	buf_puts(&output, "the process that minded the handler was killed");
+	for (size_t i = 0; i < N_RUNS; i++) {
+		struct run *run = &h->runs[i];
+
+		if (run->id == 0 || !run->failed)
+			continue;
+		if (runner_tell(h->sock, run->id, SIGKILL, false, &output, false) == -EAGAIN)
+			return true;
+		run->id = 0;
+	}
+	return false;
 }
 
 static bool
@@ -256,63 +322,6 @@ end_runs(struct host *h)
 		collect_minders(h);
 	}
 	signal_minders(h, SIGKILL);
-}
-
-static bool
-note_is_valid(const struct runner_note *note, ssize_t len, size_t n_fds)
-{
-	if (len != (ssize_t)sizeof(*note) || note->magic != RUNNER_MAGIC ||
-	    memchr(note->name, '\0', sizeof(note->name)) == NULL)
-		return false;
-	if (note->kind == RUNNER_RELOAD || note->kind == RUNNER_STOP ||
-	    note->kind == RUNNER_TAKE_OVER)
-		return n_fds == 0;
-	return note->kind == RUNNER_RUN && note->id != 0 && n_fds == RUNNER_FDS;
-}
-
-static void
-take_note(struct host *h)
-{
-	int fds[RUNNER_FDS];
-	size_t n_fds = RUNNER_FDS;
-	struct runner_note note;
-	ssize_t len = io_recv_fds(h->sock, &note, sizeof(note), fds, &n_fds);
-
-	if (len == -EAGAIN)
-		return;
-	if (len <= 0)
-		h->ending = true;
-	else if (!note_is_valid(&note, len, n_fds))
-		log_error("runner: a request that is none of ours is ignored");
-	else if (note.kind == RUNNER_STOP)
-		stop(h);
-	else if (note.kind == RUNNER_RELOAD)
-		reload(h);
-	else if (note.kind == RUNNER_TAKE_OVER)
-		end_runs(h);	/* two handlers of one image never run at once */
-	else if (!h->stopped && find_run(h, note.id) == NULL)
-		start_run(h, &note, fds);
-	for (size_t i = 0; len > 0 && i < n_fds; i++)
-		close(fds[i]);
-}
-
-/* Of those whose minder could not.  True if the socket had no room for one. */
-static bool
-tell_failed(struct host *h)
-{
-	CLEANUP_BUF struct buf output = BUF_INIT;
-
-	buf_puts(&output, "the process that minded the handler was killed");
-	for (size_t i = 0; i < N_RUNS; i++) {
-		struct run *run = &h->runs[i];
-
-		if (run->id == 0 || !run->failed)
-			continue;
-		if (runner_tell(h->sock, run->id, SIGKILL, false, &output, false) == -EAGAIN)
-			return true;
-		run->id = 0;
-	}
-	return false;
 }
 
 static void

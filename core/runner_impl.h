@@ -6,7 +6,6 @@
  *   note RUN id name          ->  fork ------------------>  subreaper
  *     (+ record, variables)                                 fork ------------>  execve
  *   note RELOAD               ->  reads the configuration   reads its output
- *   note TAKE_OVER            ->  ends what runs, then goes on
  *   note STOP                 ->  TERM -------------------> TERM, KILL ------>  (group, orphans)
  *   note ENDED id status      <----------------------------  (its own process ended)
  *     (+ output)                                            stays for what the handler left behind
@@ -33,7 +32,7 @@ enum {
 	RUNNER_NOT_STARTED = 127 << 8,
 };
 
-enum runner_kind { RUNNER_RUN = 1, RUNNER_RELOAD, RUNNER_STOP, RUNNER_ENDED, RUNNER_TAKE_OVER };
+enum runner_kind { RUNNER_RUN = 1, RUNNER_RELOAD, RUNNER_STOP, RUNNER_ENDED };
 
 struct runner_note {
 	uint32_t magic;

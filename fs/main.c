@@ -161,7 +161,8 @@ start_runner(struct daemon *d)
 	struct err err;
 
 	if (conf->event_command == NULL &&
-	    (conf->event_dir == NULL || stat(conf->event_dir, &st) != 0))
+	    (conf->event_dir == NULL ||
+	     (handlers_dir_is_optional(conf) && stat(conf->event_dir, &st) != 0)))
 		return;
 	if (runner_new(&d->runner, conf, NULL, &err) != 0)
 		log_err(LOG_LVL_ERROR, "event handlers cannot be run", &err);

@@ -69,16 +69,25 @@ is_writable_path(const char *path)
 	return true;
 }
 
-/* Without links and '..' in its directories: it is to be the same path from everywhere. */
+static char *
+join(const char *directory, const char *name)
+{
+	return xasprintf("%s/%s", strcmp(directory, "/") == 0 ? "" : directory, name);
+}
+
+/* Without links and '..' in its directories, if they are there: the same path from everywhere. */
 static int
 real_path(const char *path, char **out, struct err *err)
 {
-	CLEANUP_FREE char *directory = directory_of(path), *real = realpath(directory, NULL);
+	CLEANUP_FREE char *cwd = realpath(".", NULL);
+	CLEANUP_FREE char *whole = NULL, *directory = NULL, *real = NULL;
 
-	if (real == NULL)
-		return err_set(err, errno, "directory '%s' of the database: %s", directory,
-			       strerrordesc_np(errno));
-	*out = xasprintf("%s/%s", strcmp(real, "/") == 0 ? "" : real, base_of(path));
+	if (path[0] != '/' && cwd == NULL)
+		return err_set(err, errno, "the working directory: %s", strerrordesc_np(errno));
+	whole = path[0] == '/' ? xstrdup(path) : join(cwd, path);
+	directory = directory_of(whole);
+	real = realpath(directory, NULL);
+	*out = join(real != NULL ? real : directory, base_of(whole));
 	return 0;
 }
 
@@ -87,7 +96,7 @@ static int
 path_of_url(const char *url, char **path, struct err *err)
 {
 	const char *name = url + strlen(SCHEME);
-	CLEANUP_FREE char *given = NULL;
+	const char *base;
 
 	if (strncmp(url, SCHEME, strlen(SCHEME)) != 0)
 		return err_set(err, EINVAL, "a database '%.*s' cannot be used: only sqlite:////PATH,"
@@ -102,10 +111,10 @@ path_of_url(const char *url, char **path, struct err *err)
 	if (!is_writable_path(name))
 		return err_set(err, EINVAL, "database '%s': the path of a file may have no control"
 			       " characters, and no '#' after a space", url);
-	given = *name == '/' ? xstrdup(name) : xasprintf("./%s", name);
-	if (strcmp(base_of(given), "..") == 0 || strcmp(base_of(given), ".") == 0)
+	base = strrchr(name, '/') != NULL ? base_of(name) : name;
+	if (strcmp(base, "..") == 0 || strcmp(base, ".") == 0)
 		return err_set(err, EINVAL, "database '%s' is no regular file", url);
-	return real_path(given, path, err);
+	return real_path(name, path, err);
 }
 
 /* Where the name leads, although what it leads to need not exist: our links go one step. */
@@ -303,16 +312,24 @@ take_configuration(struct vmc *v, struct conf *conf)
 	v->ctl.config_file = conf->file;
 }
 
+/*
+ * A store of somebody else: its configuration is to be his own file, not a link to one that only
+ * we can read, and of which a message would repeat a line.
+ */
 static int
-check_home(const char *home, struct err *err)
+check_home(const char *home, const char *config, struct err *err)
 {
-	struct stat st;
+	struct stat st, file;
 
 	if (lstat(home, &st) != 0)
 		return err_set(err, errno, "'%s': %s", home, strerrordesc_np(errno));
 	if (!S_ISDIR(st.st_mode) || (st.st_mode & S_IWOTH) != 0)
 		return err_set(err, EPERM, "'%s' is not used: it is to be a directory that nobody"
 			       " but its owner may write", home);
+	if (st.st_uid != geteuid() && lstat(config, &file) == 0 &&
+	    (!S_ISREG(file.st_mode) || (file.st_uid != st.st_uid && file.st_uid != 0)))
+		return err_set(err, EPERM, "'%s' is not used: it is no file of the owner of its"
+			       " directory", config);
 	return 0;
 }
 
@@ -322,7 +339,7 @@ use_home(struct vmc *v, const char *home, struct err *err)
 	CLEANUP_FREE char *config = xasprintf("%s/" CONFIG_NAME, home);
 	CLEANUP_FREE char *state = xasprintf("%s/state", home);
 	struct conf *conf = NULL;
-	int rc = check_home(home, err);
+	int rc = check_home(home, config, err);
 
 	if (rc == 0)
 		rc = conf_load_from(config, true, NULL, &conf, err);

@@ -216,7 +216,9 @@ check 'an event that one of its handlers did not take waits' state_like apple Ex
     '^waiting [0-9]+ exit status 1: it is down'
 check_like 'events shows what is wrong' "ExpirePrefix +apple +one +[0-9]+ +waiting +\\([0-9]+ tries: exit status 1: it is down\\)" \
     "$(ctl events)"
-ctl --json events --follow >"$SITE/follow" 2>&1 &
+# By itself: killing the shell of a function would leave the command behind.
+# shellcheck disable=SC2086 # a list of words
+${VMI_WRAP:-} "$VMIMAGEFS_BUILD/vmimagectl" -c "$CONF" --json events --follow >"$SITE/follow" 2>&1 &
 follower=$!
 at_exit kill $follower
 ctl -q select fig

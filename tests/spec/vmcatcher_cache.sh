@@ -73,7 +73,7 @@ cache_dirs "$SITE/dirs"
 handler=$SITE/handler
 event_writer "$handler"
 # The handler writes as who has called us, and reads as well.
-sed -i "s|^exit 0|id -u >>$SITE/uids; env >$SITE/env; vmcatcher_image -l >$SITE/states 2>\&1; exit 0|" "$handler"
+sed -i "s|^exit 0|id -u >>$SITE/uids; umask >$SITE/umask; env >$SITE/env; vmcatcher_image -l >$SITE/states 2>\&1; exit 0|" "$handler"
 check_like '-D alone expires, too' "Defaulting action 'expire', as 'download' is requested" "$(cache -v -D -C none)"
 check_is 'VMCATCHER_CACHE_ACTION_EXPIRE=1 downloads nothing' '0: ' \
     "$(VMCATCHER_CACHE_ACTION_EXPIRE=1 cache; ls "$SITE/cache/objects"/*/* 2>/dev/null)"
@@ -91,6 +91,7 @@ check_is 'they are one session' 1 "$(sessions)"
 check 'the cache has the image' cmp "$SITE/dirs/apple" "$WWW/apple.img"
 check_is 'without a daemon it is a hard link' "$(stat -c %i "$(object apple.img)")" "$(stat -c %i "$SITE/dirs/apple")"
 check_is 'the handler runs as who called vmcatcher_cache' 0 "$(sort -u "$SITE/uids")"
+check_is 'with the umask of who called it' "$(umask)" "$(cat "$SITE/umask")"
 check_is 'it is told the directories, which end in a slash, and the database' \
     "VMCATCHER_CACHE_DIR_CACHE=$SITE/dirs/ VMCATCHER_CACHE_DIR_DOWNLOAD=$SITE/dirs/partial/ VMCATCHER_CACHE_DIR_EXPIRE=$SITE/dirs/expired/ VMCATCHER_RDBMS=sqlite:///$SITE/state/catalogue.db" \
     "$(grep -E '^VMCATCHER_(CACHE_DIR|RDBMS)' "$SITE/env" | LC_ALL=C sort | paste -sd' ')"

@@ -184,6 +184,8 @@ check_is 'A12 of the caller, passable, with a catalogue that is his alone' 'nobo
     "$(stat -c '%U %a' "$HOME_DIR/rel.db.vmimagefs") $(stat -Lc %a "$HOME_DIR/rel.db")"
 bare endorser -d sqlite:///rel.db -C -e one "${SIGNER[@]}"
 check_like 'A12 four slashes are an absolute path' "^'one'" "$(bare endorser -d "sqlite:///$HOME_DIR/rel.db" -l)"
+bare endorser -d sqlite:///../"${HOME_DIR##*/}"/cache/../up.db -C -e one "${SIGNER[@]}"
+check_like 'A12 a path with .. is the file that it leads to' "^'one'" "$(bare endorser -d sqlite:///up.db -l)"
 check_like 'A12 VMCATCHER_RDBMS is the same as -d' "^'one'" "$(DATABASE=sqlite:///rel.db vm endorser -l)"
 check_is 'A12 which overrides it' '' "$(DATABASE=sqlite:///rel.db vm endorser -d sqlite:///other.db -l)"
 check_like 'A12 the catalogue itself may be named' "^'one'" \
@@ -197,8 +199,8 @@ refused=$(said bare image -l -d mysql://me:secret@host/vmcatcher | paste -sd' ')
 check_like 'A12 another kind of database is refused' '^ERROR:main:.*only sqlite:.*rc=1' "$refused"
 check_not 'A12 without repeating its password' grep -q secret <<<"$refused"
 for url in sqlite:// sqlite:///:memory: sqlite:///cache/ 'sqlite:///x?timeout=5' sqlite:///cache \
-    sqlite:///nowhere/x.db vmcatcher.db; do
-	check_like "A12 $url is refused" '^ERROR:main:.*rc=1' "$(said bare image -l -d "$url" | paste -sd' ')"
+    sqlite:///nowhere/x.db vmcatcher.db sqlite:///. 'sqlite:///x #y.db' $'sqlite:///x\ny.db'; do
+	check_like "A12 ${url@Q} is refused" '^ERROR:main:.*rc=1' "$(said bare image -l -d "$url" | paste -sd' ')"
 done
 as nobody sh -c 'echo text >some.db'
 check_like 'A12 a file that is no database is refused' 'neither a database of vmcatcher.*rc=1' \
@@ -210,6 +212,14 @@ check_like 'A12 a path that leaves no room for a socket is refused' 'longer than
 root_made=$(cd "$HOME_DIR" && VMIMAGEFS_CONFIG=$BASE/no-site.conf "$VMIMAGEFS_BUILD/vmcatcher_endorser" \
     -d sqlite:///root.db -C -e two "${SIGNER[@]}" 2>&1; stat -c %U root.db.vmimagefs root.db.vmimagefs/state)
 check_is 'A12 root makes a store for the owner of the directory' $'nobody\nnobody' "$root_made"
+mkdir "$HOME_DIR/shared" && chown root "$HOME_DIR/shared" && chmod 1777 "$HOME_DIR/shared"
+as nobody mkdir "$HOME_DIR/shared/x.db.vmimagefs"
+check_like 'X04 root does not take a directory of somebody else for the store it makes' \
+    'belongs to somebody else.*rc=1' "$(said as 0 "$VMIMAGEFS_BUILD/vmcatcher_image" -l -d sqlite:///shared/x.db | paste -sd' ')"
+as nobody ln -s /etc/shadow "$HOME_DIR/shared/x.db.vmimagefs/vmimagefs.conf"
+cp "$HOME_DIR/some.db" "$HOME_DIR/shared/x.db"
+check_like 'X04 nor repeats a line of a file that only root can read' \
+    'no file of the owner of its directory.*rc=1' "$(said as 0 "$VMIMAGEFS_BUILD/vmcatcher_image" -l -d sqlite:///shared/x.db | paste -sd' ')"
 
 as nobody sh -c "cat >old.db <'$RECORD/vmcatcher.db'"
 before=$(sha512sum "$HOME_DIR/old.db")

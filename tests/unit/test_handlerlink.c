@@ -82,6 +82,23 @@ fetched_again(void **state)
 	free(name);
 }
 
+/* Somebody who can exchange what is being made would have us give something else away. */
+static void
+notes_of_others(void **state)
+{
+	struct bed *b = *state;
+	char *notes = path_of(b, "cache/.vmimagefs");
+
+	open_dirs(b);
+	handlerdir_close(b->h);
+	b->h = NULL;
+	assert_int_equal(chmod(notes, 0775), 0);
+	assert_int_equal(handlerdir_open(&b->h, &b->config, &b->err), -EPERM);
+	assert_non_null(strstr(b->err.text, "can be written by others"));
+	assert_null(b->h);
+	free(notes);
+}
+
 /* As a crash between the steps leaves it. */
 static void
 half_noted(void **state)
@@ -389,6 +406,7 @@ main(void)
 		T("an object that is missing hides one image alone", missing_object),
 		T("an object that was fetched again is linked again", fetched_again),
 		T("a crash between file and note leaves nothing that is not ours", half_noted),
+		T("X04 a directory of notes that others can write is not used", notes_of_others),
 		T("on another file system the image is copied once, and hashed", copied),
 		T("a file of vmcatcher gives way only if its bytes are the image's", adopted),
 		T("a file that a handler put in the place of ours is not ours", taken_over),

@@ -24,6 +24,7 @@
 #include "core/handlers.h"
 #include "core/jsonw.h"
 #include "core/limits.h"
+#include "core/safename.h"
 
 /* ---- the directory --------------------------------------------------------------------------- */
 
@@ -124,9 +125,24 @@ lists_programs_by_name(void **state)
 	lists(bed, "10-first.sh 50-second Third_one event_command ");
 	bed->conf.event_dir = NULL;
 	lists(bed, "event_command ");
-	bed->conf.event_dir = (char[]){ "/nonexistent/handlers.d" };
-	lists(bed, "event_command ");
+	if (access(CONF_DEFAULT_EVENT_DIR, F_OK) != 0) {
+		bed->conf.event_dir = (char[]){ CONF_DEFAULT_EVENT_DIR };
+		lists(bed, "event_command ");
+	}
 	assert_string_equal(buf_str(&bed->said), "");
+}
+
+/* Else what waits for its handlers would be dropped. */
+static void
+named_directory_has_to_be_there(void **state)
+{
+	struct bed *bed = *state;
+	struct handlers list;
+	struct err err = { 0 };
+
+	bed->conf.event_dir = (char[]){ "/nonexistent/handlers.d" };
+	assert_int_equal(handlers_list(&bed->conf, geteuid(), &list, NULL, NULL, &err), -ENOENT);
+	assert_string_equal(err.text, "event_dir '/nonexistent/handlers.d': No such file or directory");
 }
 
 static void
@@ -180,13 +196,37 @@ runs_nobody_elses_programs(void **state)
 	assert_int_equal(chown(path, 12345, 12345), 0);
 	lists(bed, "");
 	assert_non_null(strstr(buf_str(&bed->said), "belongs neither to root nor to event_user"));
-	assert_int_equal(chmod(bed->dir, 0777), 0);
-	{
+	assert_int_equal(chown(path, 0, 12345), 0);
+	assert_int_equal(chmod(path, 0775), 0);
+	lists(bed, "");
+	said(bed, "its group can write it, and it would be run as root");
+}
+
+static void
+refuses_directories_of_others(void **state)
+{
+	static const struct {
+		uid_t owner;
+		mode_t mode;
+		const char *why;
+	} dirs[] = {
+		{ 0, 0777, "is writable by everyone" },
+		{ 0, 0775, "its group can write it" },
+		{ 12345, 0755, "belongs neither to root nor to event_user" },
+	};
+	struct bed *bed = *state;
+
+	if (geteuid() != 0)
+		skip();
+	put(bed, "one", 0755);
+	for (size_t i = 0; i < 3; i++) {
 		struct handlers list;
 		struct err err = { 0 };
 
+		assert_int_equal(chown(bed->dir, dirs[i].owner, 12345), 0);
+		assert_int_equal(chmod(bed->dir, dirs[i].mode), 0);
 		assert_int_equal(handlers_list(&bed->conf, 0, &list, NULL, NULL, &err), -EPERM);
-		assert_non_null(strstr(err.text, "is writable by everyone"));
+		assert_non_null(strstr(err.text, dirs[i].why));
 	}
 }
 
@@ -428,6 +468,36 @@ values_are_byte_for_byte(void **state)
 	assert_true(has_line(&lines, line));
 }
 
+/* It is removed with all below it by handlers that unpack an OVA there. */
+static void
+identifier_leads_nowhere_else(void **state)
+{
+	static const char *const odd[] = { "../../x", "..", "/etc", ".x", "-rf" };
+	const char *some[N_FIELDS];
+
+	(void)state;
+	memcpy(some, image, sizeof(some));
+	for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++) {
+		CLEANUP_BUF struct buf lines = BUF_INIT;
+		char name[SAFENAME_MAX + 32], line[256];
+
+		some[FIELD_ID] = odd[i];
+		variables("AvailablePostfix", some, &setting, &lines);
+		safename_identifier(odd[i], name);
+		assert_true(safename_is_safe(name) || strchr(name, '~') != NULL);
+		snprintf(line, sizeof(line), "VMCATCHER_EVENT_DC_IDENTIFIER=%s", name);
+		assert_true(has_line(&lines, line));
+	}
+	{
+		CLEANUP_BUF struct buf lines = BUF_INIT;
+
+		some[FIELD_ID] = "an odd one, but harmless";
+		variables("AvailablePostfix", some, &setting, &lines);
+		assert_true(has_line(&lines, "VMCATCHER_EVENT_DC_IDENTIFIER="
+					     "an odd one, but harmless"));
+	}
+}
+
 static void
 long_values_pass(void **state)
 {
@@ -465,12 +535,15 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		DIR_ROW("the handlers are event_command and the programs in event_dir, by name",
 			lists_programs_by_name),
+		DIR_ROW("an event_dir that is missing is not an empty one", named_directory_has_to_be_there),
 		DIR_ROW("what editors and packages leave in event_dir is no handler",
 			passes_over_what_is_left_over),
 		DIR_ROW("P20 a file in event_dir that cannot be run is passed over, and why",
 			says_what_it_passes_over),
 		DIR_ROW("programs of other users, or that others could exchange, are not run",
 			runs_nobody_elses_programs),
+		DIR_ROW("a directory of handlers that others could change is not used",
+			refuses_directories_of_others),
 		DIR_ROW("more handlers than the limit are refused", refuses_a_crowd),
 		DIR_ROW("a handler is looked at again before it is run", path_is_checked_again),
 		ROW("the variables of an image's event are those of vmcatcher, and a unique id",
@@ -480,6 +553,8 @@ main(void)
 		    new_image_has_its_entry_alone),
 		ROW("an empty field has no variable", empty_fields_have_no_variable),
 		ROW("X01 what a list says arrives byte for byte", values_are_byte_for_byte),
+		ROW("X01 an identifier that could lead out of a directory is told by its safe name",
+		    identifier_leads_nowhere_else),
 		ROW("a value of control characters is not too long for its own record",
 		    long_values_pass),
 		ROW("a record that is none is refused", refuses_what_is_no_event),
