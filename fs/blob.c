@@ -26,6 +26,11 @@
  *
  * The kernel tells of an interrupted reader only for O_DIRECT; a killed buffered reader is
  * gone, but its request stays until it is answered.  So each has its own deadline, too.
+ *
+ * What an interrupt does is to move that deadline: the read ends with EINTR after INTERRUPT_MS, or with
+ * its bytes if they come before.  For the kernel tells of threads of io_uring, too, that have to start
+ * another thread, which passes at once; and qemu, to which EINTR is nothing that a disk says, can wait
+ * for such a read for ever (qemu 7.2, Linux 6.18; seen in 2026).
  */
 #define FUSE_USE_VERSION 312
 
@@ -48,6 +53,8 @@
 #include "core/verity.h"
 #include "fs/blobtable.h"
 #include "fs/context.h"
+
+enum { INTERRUPT_MS = 500 };		/* a killed reader is to be gone within a second */
 
 /* ---- answers -------------------------------------------------------------------------------- */
 
@@ -98,11 +105,37 @@ static void
 on_interrupt(fuse_req_t req, void *data)
 {
 	struct fs_context *fs = fuse_req_userdata(req);
-	struct parked *p = take_parked(fs->blobs, (uint64_t)(uintptr_t)data);
+	struct blobs *b = fs->blobs;
 
-	if (p != NULL)
-		fuse_reply_err(p->read.req, EINTR);
-	free(p);
+	pthread_mutex_lock(&b->lock);
+	blobtable_interrupt(b, (uint64_t)(uintptr_t)data, io_monotonic_ms() + INTERRUPT_MS);
+	pthread_mutex_unlock(&b->lock);
+}
+
+/* The lock is held.  An interrupt that found nothing parked. */
+static void
+note_interrupt(struct read *r)
+{
+	if (r->ends_at == 0 && r->req != NULL && fuse_req_interrupted(r->req))
+		r->ends_at = io_monotonic_ms() + INTERRUPT_MS;
+}
+
+static int
+errnum_of_deadline(const struct read *r)
+{
+	return r->ends_at != 0 ? EINTR : ETIMEDOUT;
+}
+
+void
+blob_fail_overdue(struct parked *list)
+{
+	while (list != NULL) {
+		struct parked *p = list;
+
+		list = p->next;
+		blob_refuse(&p->read, errnum_of_deadline(&p->read));
+		free(p);
+	}
 }
 
 /* From now on the request has a number, and can be interrupted. */
@@ -139,14 +172,12 @@ may_wait(const struct blobs *b, const struct blob *blob, const struct read *r,
 		return ESTALE;
 	if (b->ending)
 		return ENOTCONN;
-	if (r->req != NULL && fuse_req_interrupted(r->req))
-		return EINTR;
 	if (blob->file != wish->file)
 		return -EAGAIN;
 	/* A wait of no time is none, and the caller is to know that it is not over. */
 	if (blobtable_deadline(b, blob, r) == r->since)
 		return EAGAIN;
-	return blobtable_deadline(b, blob, r) <= io_monotonic_ms() ? ETIMEDOUT : 0;
+	return blobtable_deadline(b, blob, r) <= io_monotonic_ms() ? errnum_of_deadline(r) : 0;
 }
 
 static void
@@ -215,6 +246,7 @@ wait_for(struct blobs *b, struct read *r, struct wish *wish)
 	prepare_to_wait(b, r);
 	pthread_mutex_lock(&b->lock);
 	blob = blobtable_find(b, r->object);
+	note_interrupt(r);
 	why = may_wait(b, blob, r, wish);
 	if (blob != NULL) {
 		wish->digest = blob->digest;

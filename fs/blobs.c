@@ -66,7 +66,7 @@ watch_deadlines(void *arg)
 
 		if (overdue != NULL) {
 			pthread_mutex_unlock(&b->lock);
-			blob_fail_list(overdue, ETIMEDOUT);
+			blob_fail_overdue(overdue);
 			pthread_mutex_lock(&b->lock);
 		} else if (b->next_deadline == 0) {
 			pthread_cond_wait(&b->wake, &b->lock);

@@ -139,8 +139,9 @@ long long
 blobtable_deadline(const struct blobs *b, const struct blob *blob, const struct read *r)
 {
 	bool whole = blob->state != BLOB_READY && !blob->lazy;
+	long long deadline = r->since + (whole ? b->read_timeout : b->block_timeout) * 1000;
 
-	return r->since + (whole ? b->read_timeout : b->block_timeout) * 1000;
+	return r->ends_at != 0 && r->ends_at < deadline ? r->ends_at : deadline;
 }
 
 void
@@ -256,13 +257,33 @@ blobtable_hold(struct parked *p)
 	p->blob->n_again++;
 }
 
-struct parked *
-blobtable_take(struct blobs *b, uint64_t id)
+static struct parked *
+find_number(const struct blobs *b, uint64_t id)
 {
 	struct parked *p = b->by_id[id % BLOB_NUMBERS];
 
 	while (p != NULL && p->read.id != id)
 		p = p->next_number;
+	return p;
+}
+
+void
+blobtable_interrupt(struct blobs *b, uint64_t id, long long ends_at)
+{
+	struct parked *p = find_number(b, id);
+
+	if (p == NULL || p->read.ends_at != 0)
+		return;
+	p->read.ends_at = ends_at;
+	p->deadline = blobtable_deadline(b, p->blob, &p->read);
+	blobtable_note_deadline(b, p->deadline);
+}
+
+struct parked *
+blobtable_take(struct blobs *b, uint64_t id)
+{
+	struct parked *p = find_number(b, id);
+
 	if (p != NULL) {
 		take_off(b, p);
 		p->next = NULL;

@@ -33,6 +33,7 @@ struct read {			/* a request, or a read of our own */
 	off_t off;
 	uint64_t id;		/* 0: it has not been parked yet */
 	long long since;	/* monotonic ms when it first was, or (our own) as was said */
+	long long ends_at;	/* likewise, because it was interrupted; 0: it was not */
 };
 
 struct parked {
@@ -118,12 +119,16 @@ void blobtable_hold(struct parked *p);
 struct parked *blobtable_take(struct blobs *b, uint64_t id);
 /* What is past its deadline; notes the earliest one left.  Collects the blobs. */
 struct parked *blobtable_take_overdue(struct blobs *b, long long now);
+/* The read of that number, if it is parked, waits no longer than until then. */
+void blobtable_interrupt(struct blobs *b, uint64_t id, long long ends_at);
 /* A deadline has moved, or is new. */
 void blobtable_note_deadline(struct blobs *b, long long deadline);
 
 /* Tries it again, as if it were new, and lets go of its blob.  Without the lock. */
 void blob_retry(struct blobs *b, struct parked *p);
 void blob_fail_list(struct parked *list, int errnum);
+/* With EINTR those that were interrupted, with ETIMEDOUT the others. */
+void blob_fail_overdue(struct parked *list);
 /* The one answer to a read.  Without the lock. */
 void blob_answer(const struct read *r, const void *data);
 void blob_refuse(const struct read *r, int errnum);

@@ -334,6 +334,7 @@ interrupts_one(void **state)
 	read_whole(m, 0);
 	read_whole(m, 1);
 	interrupt(&m->reqs[0]);
+	wait_for_answer(&m->reqs[0]);
 	assert_errno(&m->reqs[0], EINTR);
 	assert_false(has_answer(&m->reqs[1]));
 	assert_int_equal(blobs_parked(m->blobs), 1);
@@ -352,8 +353,47 @@ interrupted_before_it_waits(void **state)
 	open_unfetched(m);
 	interrupt(&m->reqs[0]);
 	read_whole(m, 0);
+	wait_for_answer(&m->reqs[0]);
 	assert_errno(&m->reqs[0], EINTR);
 	assert_int_equal(blobs_parked(m->blobs), 0);
+	blob_close(m->blobs, OBJECT);
+}
+
+/* Each before and after it waits. */
+static void
+interrupted_and_answered(void **state)
+{
+	struct mount *m = *state;
+
+	open_unfetched(m);
+	interrupt(&m->reqs[0]);
+	read_whole(m, 0);
+	read_whole(m, 1);
+	interrupt(&m->reqs[1]);
+	interrupt(&m->reqs[1]);
+	assert_int_equal(blobs_parked(m->blobs), 2);
+	bring(m);
+	assert_bytes(&m->reqs[0], TEXT);
+	assert_bytes(&m->reqs[1], TEXT);
+	blob_close(m->blobs, OBJECT);
+}
+
+/* An interrupt makes nobody wait longer. */
+static void
+interrupted_at_its_end(void **state)
+{
+	struct mount *m = *state;
+	long long from;
+
+	open_unfetched(m);
+	read_whole(m, 0);
+	interrupt(&m->reqs[0]);
+	blobs_set_timeouts(m->blobs, 3600, 25);
+	from = io_monotonic_ms();
+	blob_lost(m->blobs, &m->digest);	/* the deadlines of all are looked at again */
+	wait_for_answer(&m->reqs[0]);
+	assert_errno(&m->reqs[0], EINTR);
+	assert_in_range(io_monotonic_ms() - from, 0, 10000);
 	blob_close(m->blobs, OBJECT);
 }
 
@@ -972,6 +1012,7 @@ interrupts_a_granule(void **state)
 	read_large(m, 0, 0, 100);
 	read_large(m, 1, 0, 100);
 	interrupt(&m->reqs[0]);
+	wait_for_answer(&m->reqs[0]);
 	assert_errno(&m->reqs[0], EINTR);
 	land(m, 0);
 	assert_errno(&m->reqs[0], EINTR);
@@ -1270,8 +1311,11 @@ main(void)
 		     says_what_was_withdrawn),
 		TEST("C03 the fate of another image changes nothing", ignores_answers_to_others),
 		TEST("P06 an interrupted reader gets EINTR, the others wait on", interrupts_one),
-		TEST("P06 a reader that was interrupted on the way does not begin to wait",
-		     interrupted_before_it_waits),
+		TEST("P06 so does one that was interrupted on the way", interrupted_before_it_waits),
+		TEST("P06 what comes within a moment of an interrupt is given out",
+		     interrupted_and_answered),
+		TEST("P06 who was interrupted waits for a moment, whatever the others wait for",
+		     interrupted_at_its_end),
 		TEST("read_timeout ends each read with ETIMEDOUT in its own time",
 		     fails_at_its_deadline),
 		TEST("read_timeout = 0 answers EAGAIN at once and fetches", does_not_wait_at_all),
