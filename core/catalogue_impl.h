@@ -11,6 +11,7 @@
 #include "catalogue.h"
 #include "catalogue_sql.h"
 #include "imagelist.h"
+#include "outbox.h"
 #include "verdict.h"
 
 struct sqlite3;

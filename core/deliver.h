@@ -18,6 +18,7 @@
 #include "err.h"
 #include "handlerdir.h"
 #include "handlers.h"
+#include "outbox.h"
 #include "runner.h"
 
 struct deliver;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "log.h"
+#include "outbox.h"
 
 int
 engine_status_count(struct engine_status *s, struct catalogue *c, struct store *store,

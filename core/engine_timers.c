@@ -12,6 +12,7 @@
 
 #include "io.h"
 #include "log.h"
+#include "outbox.h"
 #include "plan.h"
 #include "purge.h"
 #include "stamp.h"

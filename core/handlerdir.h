@@ -27,6 +27,7 @@
 #include "catalogue.h"
 #include "conf.h"
 #include "err.h"
+#include "outbox.h"
 
 struct handlerdir;
 

@@ -19,6 +19,7 @@
 #include "core/buf.h"
 #include "core/cleanup.h"
 #include "core/limits.h"
+#include "core/outbox.h"
 #include "core/stamp.h"
 #include "fs/tree_diff.h"
 #include "fs/tree_index.h"

@@ -11,6 +11,7 @@
 
 #include "core/cleanup.h"
 #include "core/control.h"
+#include "core/outbox.h"
 #include "core/purge.h"
 #include "core/recheck.h"
 #include "core/stamp.h"

@@ -15,6 +15,7 @@
 #include "core/io.h"
 #include "core/limits.h"
 #include "core/log.h"
+#include "core/outbox.h"
 #include "core/recheck.h"
 #include "core/stamp.h"
 

@@ -18,6 +18,7 @@
 #include "core/io.h"
 #include "core/json.h"
 #include "core/limits.h"
+#include "core/outbox.h"
 #include "core/stamp.h"
 
 /* ---- status: of the daemon ------------------------------------------------------------------- */

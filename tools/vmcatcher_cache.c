@@ -24,6 +24,7 @@
 
 #include "core/cleanup.h"
 #include "core/control.h"
+#include "core/outbox.h"
 
 #define SEEN_NOTE "vmcatcher-cache-event"
 

@@ -22,6 +22,7 @@
 #include "core/limits.h"
 #include "core/listjudge.h"
 #include "core/listversion.h"
+#include "core/outbox.h"
 #include "core/recheck.h"
 #include "core/stamp.h"
 #include "vmcatcher_deliver.h"

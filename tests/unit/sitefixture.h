@@ -23,6 +23,7 @@
 
 #include "core/catalogue.h"
 #include "core/imagelist.h"
+#include "core/outbox.h"
 #include "core/stamp.h"
 #include "core/verdict.h"
 
