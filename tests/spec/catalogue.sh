@@ -172,11 +172,11 @@ tree_is_mended() {
 
 	tiny_load whole
 	tree=$(ctl --json digest --no-sidecar "$WWW/one" | jq -r .fsverity_sha512)
-	# A row has the bytes themselves.
-	offset=$(LC_ALL=C grep -aboP -m1 -- "$(sed 's/../\\x&/g' <<<"$tree")" "$db" | head -n 1 | cut -d: -f1)
+	# A row has the bytes themselves, any bytes: they are looked for as digits, two for each.
+	offset=$(od -An -v -tx1 "$db" | tr -d ' \n' | grep -abo -m1 -- "$tree" | head -n 1 | cut -d: -f1)
 	[ -n "$offset" ] || { echo "'$tree' is not in the catalogue"; return 1; }
 	n_mended=0
-	try_flip $((offset + 40)) 0
+	try_flip $((offset / 2 + 40)) 0
 	[ $n_mended -eq 1 ] || echo 'it is not found'
 }
 check_is 'B17 the digest of a tree that has changed is found, and mended' '' "$(tree_is_mended)"
