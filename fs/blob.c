@@ -27,10 +27,10 @@
  * The kernel tells of an interrupted reader only for O_DIRECT; a killed buffered reader is
  * gone, but its request stays until it is answered.  So each has its own deadline, too.
  *
- * What an interrupt does is to move that deadline: the read ends with EINTR after INTERRUPT_MS, or with
- * its bytes if they come before.  For the kernel tells of threads of io_uring, too, that have to start
- * another thread, which passes at once; and qemu, to which EINTR is nothing that a disk says, can wait
- * for such a read for ever (qemu 7.2, Linux 6.18; seen in 2026).
+ * What an interrupt does is to move that deadline: the read ends with EINTR after INTERRUPT_MS,
+ * or with its bytes if they come before.  For the kernel tells of threads of io_uring, too, when
+ * they are to start another one, which passes at once; and qemu, to which no disk says EINTR, can
+ * wait for such a read for ever (qemu 7.2, Linux 6.18; seen in 2026).
  */
 #define FUSE_USE_VERSION 312
 
