@@ -120,10 +120,10 @@ static int
 insert(struct catalogue *c, const struct happening *h, struct err *err)
 {
 	CLEANUP_BUF struct buf json = BUF_INIT;
-	char uuid[STORE_ID_TEXT];
+	char uuid[UUID_TEXT];
 	int rc;
 
-	cat_random_uuid(uuid);
+	uuid_random(uuid);
 	write_event(&json, uuid, h);
 	rc = cat_run(c, SQL_EVENT_ADD,
 		     ARGS(arg_text(uuid), arg_text(h->session), arg_int(h->time), arg_text(h->type),
@@ -148,7 +148,7 @@ static int
 join_session(struct catalogue *c, bool with, int64_t now, struct err *err)
 {
 	if (c->session[0] == '\0')
-		cat_random_uuid(c->session);
+		uuid_random(c->session);
 	if (!with || c->session_time != 0)
 		return 0;
 	c->session_time = now;

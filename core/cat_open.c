@@ -147,9 +147,9 @@ load_store_id(struct catalogue *c, struct err *err)
 
 	if (rc != 0)
 		return rc;
-	if (id == NULL || strlen(id) != STORE_ID_TEXT - 1)
+	if (id == NULL || strlen(id) != UUID_TEXT - 1)
 		return err_set(err, EUCLEAN, "it has no store id");
-	memcpy(c->store_id, id, STORE_ID_TEXT);
+	memcpy(c->store_id, id, UUID_TEXT);
 	return 0;
 }
 
@@ -336,14 +336,14 @@ set_store_id(struct catalogue *c, const char *id, struct err *err)
 static int
 make_new(struct catalogue *c, struct err *err)
 {
-	char id[STORE_ID_TEXT];
+	char id[UUID_TEXT];
 	int rc = make_db(c, err);
 
 	if (rc == 0)
 		rc = catalogue_begin(c, err);
 	if (rc != 0)
 		return rc;
-	cat_random_uuid(id);
+	uuid_random(id);
 	rc = set_store_id(c, id, err);
 	if (rc == 0)
 		rc = catalogue_commit(c, err);

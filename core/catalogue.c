@@ -9,28 +9,10 @@
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include "cleanup.h"
 #include "site.h"
 
 /* ---- small services -------------------------------------------------------------------------- */
-
-void
-cat_random_uuid(char out[STORE_ID_TEXT])
-{
-	unsigned char b[16];
-	ssize_t n;
-
-	while ((n = getrandom(b, sizeof(b), 0)) < 0 && errno == EINTR)
-		;
-	assert(n == (ssize_t)sizeof(b));
-	b[6] = (unsigned char)((b[6] & 0x0f) | 0x40);	/* RFC 4122, version 4 */
-	b[8] = (unsigned char)((b[8] & 0x3f) | 0x80);
-	snprintf(out, STORE_ID_TEXT,
-		 "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1],
-		 b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14],
-		 b[15]);
-}
 
 /* 55 bits of the hash, above 8 that are left for the versions of a file. */
 static int64_t

@@ -12,12 +12,12 @@
 #include "catalogue_sql.h"
 #include "imagelist.h"
 #include "outbox.h"
+#include "uuid.h"
 #include "verdict.h"
 
 struct sqlite3;
 struct sqlite3_stmt;
 
-enum { STORE_ID_TEXT = 37 };		/* a UUID and its NUL */
 
 struct catalogue {
 	struct sqlite3 *db;
@@ -26,9 +26,9 @@ struct catalogue {
 	int state_dir, messages_dir;	/* descriptors; state_dir holds the shared lock */
 	bool in_transaction;
 	bool site_dirty;		/* site.json must follow this transaction */
-	char store_id[STORE_ID_TEXT];
+	char store_id[UUID_TEXT];
 	/* Of the events of this transaction: "" until there is one; see cat_event.c. */
-	char session[STORE_ID_TEXT];
+	char session[UUID_TEXT];
 	int64_t session_time;		/* of its ProcessPrefix; 0: it has none so far */
 };
 
@@ -103,7 +103,6 @@ int cat_scope_end(struct catalogue *c, struct cat_scope *s, int rc, struct err *
 /* The permanent inode number of a name such as "image:<identifier>". */
 int cat_inode(struct catalogue *c, const char *kind, const char *name, int64_t *ino,
 	      struct err *err);
-void cat_random_uuid(char out[STORE_ID_TEXT]);
 void cat_close_db(struct catalogue *c);		/* the database alone */
 
 /* ---- catalogue_schema.c ---------------------------------------------------------------------- */

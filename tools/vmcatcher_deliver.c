@@ -11,7 +11,6 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/random.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,22 +23,6 @@ enum {
 	LOCK_MS = 10000,	/* as long as short handlers take */
 	LOCK_STEP_MS = 50,
 };
-
-/* RFC 9562 section 5.4. */
-static void
-make_uuid(char out[VMC_SESSION_TEXT])
-{
-	unsigned char b[16];
-
-	if (getrandom(b, sizeof(b), 0) != (ssize_t)sizeof(b))
-		abort();	/* of so few bytes never */
-	b[6] = (unsigned char)((b[6] & 0x0f) | 0x40);
-	b[8] = (unsigned char)((b[8] & 0x3f) | 0x80);
-	snprintf(out, VMC_SESSION_TEXT,
-		 "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1],
-		 b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14],
-		 b[15]);
-}
 
 /* 1: it is ours; 0: others kept it. */
 static int
@@ -72,7 +55,7 @@ vmc_session_begin(struct vmc_session *s, struct vmc *v, enum handler_kind kind, 
 	s->v = v;
 	s->handler = 0;
 	s->lock = -1;
-	make_uuid(s->uuid);
+	uuid_random(s->uuid);
 	s->setting.rdbms = v->database;
 	s->setting.session = s->uuid;
 	if (v->runner == NULL)

@@ -12,15 +12,14 @@
 
 #include "core/handlerdir.h"
 #include "core/handlers.h"
+#include "core/uuid.h"
 #include "vmcatcher.h"
-
-enum { VMC_SESSION_TEXT = 37 };
 
 struct vmc_session {
 	struct vmc *v;			/* borrowed, with its catalogue, which may change */
 	int64_t handler;		/* 0: nobody is told */
 	int lock;
-	char uuid[VMC_SESSION_TEXT];
+	char uuid[UUID_TEXT];
 	struct handlerdir *dir;		/* borrowed; NULL: no directories */
 	struct event_setting setting;	/* borrowed strings */
 };
