@@ -22,9 +22,7 @@
 #include <unistd.h>
 
 #include "core/cleanup.h"
-#include "core/control.h"
 #include "core/recheck.h"
-#include "core/stamp.h"
 #include "inspect.h"
 #include "mend.h"
 #include "obtain.h"
@@ -95,39 +93,12 @@ choose(struct check *c, char **args, size_t n, struct err *err)
 
 /* ---- mending --------------------------------------------------------------------------------- */
 
-/* The row first: nobody is to be told that these bytes are good while they are moved away. */
-static int
-forget_object(struct check *c, const struct inspect *o, const char *why, struct err *err)
-{
-	struct ctl *ctl = c->ctl;
-	int rc;
-
-	rc = ctl_open_store(ctl, true, err);
-	if (rc == 0)
-		rc = catalogue_begin(ctl->catalogue, err);
-	if (rc != 0)
-		return rc;
-	rc = catalogue_object_lost(ctl->catalogue, &o->digest, why, stamp_now(), err);
-	if (rc == 0)
-		rc = catalogue_commit(ctl->catalogue, err);
-	else
-		catalogue_rollback(ctl->catalogue);
-	if (rc == 0)
-		rc = store_quarantine_object(ctl->store, &o->digest, err);
-	return rc == -ENOENT ? 0 : rc;
-}
-
 /* Away with it, and anew. */
 static int
 replace_object(struct check *c, const struct inspect *o, const char *why, struct err *err)
 {
-	char request[16 + DIGEST_HEX] = "damaged ";
-	int rc;
+	int rc = mend_replace(c->ctl, o, why, err);
 
-	digest_hex(&o->digest, request + strlen(request));
-	rc = control_call(c->ctl->conf, request, NULL, NULL, NULL, err);
-	if (rc == -ENOTCONN)
-		rc = forget_object(c, o, why, err);
 	if (rc == 0 && o->wanted)
 		obtain_add(&c->again, o->name, &o->digest, o->size);
 	return rc;

@@ -17,6 +17,7 @@
 #include "core/cleanup.h"
 #include "core/control.h"
 #include "core/engine.h"
+#include "core/stamp.h"
 #include "core/stored.h"
 #include "progress.h"
 
@@ -100,6 +101,47 @@ mend_tree(struct ctl *ctl, const struct inspect *i, struct err *err)
 		rc = ctl_transaction(ctl, keep_tree, &made, err);
 	blockfile_unref(file);
 	return rc;
+}
+
+/* ---- a whole image --------------------------------------------------------------------------- */
+
+struct loss {
+	const struct inspect *image;
+	const char *why;
+};
+
+static int
+lose(struct ctl *ctl, void *arg, struct err *err)
+{
+	const struct loss *l = arg;
+
+	return catalogue_object_lost(ctl->catalogue, &l->image->digest, l->why, stamp_now(), err);
+}
+
+/* The row first: nobody is to be told that these bytes are good while they are moved away. */
+static int
+quarantine(struct ctl *ctl, const struct inspect *i, const char *why, struct err *err)
+{
+	struct loss loss = { .image = i, .why = why };
+	int rc;
+
+	rc = ctl_open_store(ctl, true, err);
+	if (rc == 0)
+		rc = ctl_transaction(ctl, lose, &loss, err);
+	if (rc == 0)
+		rc = store_quarantine_object(ctl->store, &i->digest, err);
+	return rc == -ENOENT ? 0 : rc;
+}
+
+int
+mend_replace(struct ctl *ctl, const struct inspect *i, const char *why, struct err *err)
+{
+	char request[16 + DIGEST_HEX] = "damaged ";
+	int rc;
+
+	digest_hex(&i->digest, request + strlen(request));
+	rc = control_call(ctl->conf, request, NULL, NULL, NULL, err);
+	return rc == -ENOTCONN ? quarantine(ctl, i, why, err) : rc;
 }
 
 /* ---- blocks ---------------------------------------------------------------------------------- */

@@ -22,6 +22,12 @@ int mend_ask(struct ctl *ctl, const struct inspect *i, struct err *err);
 int mend_tree(struct ctl *ctl, const struct inspect *i, struct err *err);
 
 /*
+ * All of it is bad: it goes to quarantine, and its row says so (why).  A daemon does it, and fetches
+ * it anew; without one the command becomes the owner of the store.
+ */
+int mend_replace(struct ctl *ctl, const struct inspect *i, const char *why, struct err *err);
+
+/*
  * INSPECT_BLOCKS: each image with its own result.  The catalogue of ctl is closed afterwards (an
  * engine takes it).  A negative errno value means that nothing could be begun.
  */

@@ -16,9 +16,7 @@
 #include <unistd.h>
 
 #include "core/cleanup.h"
-#include "core/control.h"
 #include "core/limits.h"
-#include "core/stamp.h"
 #include "inspect.h"
 #include "mend.h"
 #include "obtain.h"
@@ -103,45 +101,6 @@ add_stored(void *arg, const struct image_row *row)
 	return rc;
 }
 
-struct loss {
-	const struct inspect *object;
-	const char *why;
-};
-
-static int
-lose(struct ctl *ctl, void *arg, struct err *err)
-{
-	const struct loss *l = arg;
-
-	return catalogue_object_lost(ctl->catalogue, &l->object->digest, l->why, stamp_now(), err);
-}
-
-/* The row first: nobody is to be told that these bytes are good while they are moved away. */
-static int
-quarantine(struct vmc_run *r, const struct inspect *o, const char *why, struct err *err)
-{
-	struct loss loss = { .object = o, .why = why };
-	int rc;
-
-	rc = ctl_open_store(&r->v->ctl, true, err);
-	if (rc == 0)
-		rc = ctl_transaction(&r->v->ctl, lose, &loss, err);
-	if (rc == 0)
-		rc = store_quarantine_object(r->v->ctl.store, &o->digest, err);
-	return rc == -ENOENT ? 0 : rc;
-}
-
-static int
-replace(struct vmc_run *r, const struct inspect *o, const char *why, struct err *err)
-{
-	char request[16 + DIGEST_HEX] = "damaged ";
-	int rc;
-
-	digest_hex(&o->digest, request + strlen(request));
-	rc = control_call(r->v->ctl.conf, request, NULL, NULL, NULL, err);
-	return rc == -ENOTCONN ? quarantine(r, o, why, err) : rc;
-}
-
 static int
 remedy(struct vmc_run *r, const struct inspect *o, const char *why, struct err *err)
 {
@@ -155,7 +114,7 @@ remedy(struct vmc_run *r, const struct inspect *o, const char *why, struct err *
 	if (rc == -ENOTCONN && o->verdict == INSPECT_TREE)
 		return mend_tree(&r->v->ctl, o, err);
 	if (rc != 0)
-		rc = replace(r, o, why, err);
+		rc = mend_replace(&r->v->ctl, o, why, err);
 	return rc;
 }
 
