@@ -136,6 +136,7 @@ store_aside_quarantine(struct store *s, int dir, const char *name, const char *h
 		snprintf(to, sizeof(to), "%s.%lld", hex, (long long)number);
 		rc = storedir_move(dir, name, s->quarantine, to);
 	}
+	atomic_store(&s->quarantine_changed, true);
 	pthread_mutex_unlock(&s->aside);
 	return rc;
 }
@@ -168,10 +169,68 @@ store_quarantine_bytes(struct store *s, const struct digest *d, const void *data
 		snprintf(to, sizeof(to), "%s.%lld", hex, (long long)number);
 		rc = write_quarantined(s, to, data, len);
 	}
+	atomic_store(&s->quarantine_changed, true);
 	pthread_mutex_unlock(&s->aside);
 	if (rc != 0) {
 		errno = -rc;
 		return err_set(err, errno, "cannot keep bad bytes of '%s' in quarantine: %m", hex);
+	}
+	return 0;
+}
+
+struct telling {
+	void (*fn)(void *arg, const struct digest *d, int64_t number, int64_t bytes);
+	void *arg;
+};
+
+static int
+tell_quarantined(void *arg, int dir, const char *name)
+{
+	struct telling *t = arg;
+	char hex[DIGEST_HEX + 1];
+	struct quarantined q;
+	struct digest d;
+	struct stat st;
+
+	if (!parse_quarantined(name, &q) || fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+		return 0;
+	snprintf(hex, sizeof(hex), "%.*s", DIGEST_HEX, name);
+	if (digest_parse(hex, &d))
+		t->fn(t->arg, &d, q.number, (int64_t)st.st_blocks * 512);
+	return 0;
+}
+
+int
+store_quarantine_each(struct store *s,
+		      void (*fn)(void *arg, const struct digest *d, int64_t number, int64_t bytes),
+		      void *arg, struct err *err)
+{
+	struct telling t = { fn, arg };
+	int rc = storedir_each(s->quarantine, tell_quarantined, &t);
+
+	if (rc != 0) {
+		errno = -rc;
+		return err_set(err, errno, "cannot look through '%s/quarantine': %m", s->path);
+	}
+	return 0;
+}
+
+int
+store_quarantine_drop(struct store *s, const struct digest *d, int64_t number, struct err *err)
+{
+	char hex[DIGEST_HEX + 1], name[DIGEST_HEX + 32];
+	int rc = 0;
+
+	digest_hex(d, hex);
+	snprintf(name, sizeof(name), "%s.%lld", hex, (long long)number);
+	pthread_mutex_lock(&s->aside);
+	if (unlinkat(s->quarantine, name, 0) != 0 && errno != ENOENT)
+		rc = -errno;
+	atomic_store(&s->quarantine_changed, true);
+	pthread_mutex_unlock(&s->aside);
+	if (rc != 0) {
+		errno = -rc;
+		return err_set(err, errno, "cannot remove '%s/quarantine/%s': %m", s->path, name);
 	}
 	return 0;
 }
@@ -226,6 +285,7 @@ store_aside_lost(struct store *s, int dir, const char *name, char to[STORE_NAME_
 			break;
 		rc = 0;
 	}
+	atomic_store(&s->lost_changed, true);
 	pthread_mutex_unlock(&s->aside);
 	return rc;
 }
@@ -262,6 +322,7 @@ store_quarantine_object(struct store *s, const struct digest *d, struct err *err
 		unlinkat(shard, tree, 0);
 		rc = storedir_sync(shard);
 	}
+	store_measure(s, d);
 	if (rc != 0) {
 		errno = -rc;
 		return err_set(err, errno, "cannot move object '%s' to quarantine: %m", hex);

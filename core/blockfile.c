@@ -20,6 +20,9 @@
  * again; if that is bad as well, the granule is only then called bad when nothing was landed
  * there since before the second look.
  *
+ * A read from memory (blockfile_read_cached()) is the same but for one thing: where anything is
+ * amiss it says so, and leaves the second look to a read that may wait.
+ *
  * How much a read has to hash: whole leaves (4 KiB) where the granule's level-0 block is in the
  * cache of verified blocks, the whole granule otherwise, which brings the block into the cache.
  */
@@ -44,7 +47,7 @@
 enum { AHEAD_BYTES = 1 << 20 };		/* what a sequential reader is likely to want next */
 
 /* What proving bytes may end with besides 0 and errno values. */
-enum { AGAIN_WHOLE = 1, AGAIN_LANDED = 2 };
+enum { AGAIN_WHOLE = 1, AGAIN_LANDED = 2, ASK_DISK = 3 };
 
 struct blockfile {
 	atomic_int refs;
@@ -98,6 +101,17 @@ blockfile_ref(struct blockfile *f)
 {
 	atomic_fetch_add(&f->refs, 1);
 	return f;
+}
+
+bool
+blockfile_unref_shared(struct blockfile *f)
+{
+	int refs = atomic_load(&f->refs);
+
+	while (refs > 1)
+		if (atomic_compare_exchange_weak(&f->refs, &refs, refs - 1))
+			return true;
+	return false;
 }
 
 void
@@ -267,6 +281,24 @@ read_again(struct blockfile *f, int64_t g, const struct span *part, void *data)
 	return atomic_load(&f->complete) ? rc : -EAGAIN;
 }
 
+/* ASK_DISK: not all of it is in memory, or it is not right. */
+static int
+read_span_cached(struct blockfile *f, const struct span *span, unsigned char *memory)
+{
+	size_t len = (size_t)(span->end - span->start);
+
+	if (io_pread_cached(f->fd, memory, len, span->start) != (ssize_t)len)
+		return ASK_DISK;
+	for (int64_t g = span->start / VERITY_GRANULE; granule_start(g) < span->end; g++) {
+		struct span part = part_of(f, span, g);
+		int rc = check_part(f, g, &part, memory + (part.start - span->start));
+
+		if (rc != 0)
+			return rc == AGAIN_WHOLE ? rc : ASK_DISK;
+	}
+	return 0;
+}
+
 /* Reads and proves a span; *g is the granule that failed. */
 static int
 read_span(struct blockfile *f, const struct span *span, unsigned char *memory, int64_t *g)
@@ -288,46 +320,87 @@ read_span(struct blockfile *f, const struct span *span, unsigned char *memory, i
 	return 0;
 }
 
-/* The kernel reads what comes next while we hash what we have. */
-static void
-hint(struct blockfile *f, const struct span *wanted)
+/* Whether it goes on where the last one ended. */
+static bool
+is_sequential(struct blockfile *f, const struct span *wanted)
 {
 	int64_t before = atomic_exchange(&f->read_end, wanted->end);
 
-	if (before == wanted->start && wanted->end < f->shape->size)
-		posix_fadvise(f->fd, wanted->end, AHEAD_BYTES, POSIX_FADV_WILLNEED);
+	return before == wanted->start && wanted->end < f->shape->size;
+}
+
+static int
+read_wanted(struct blockfile *f, struct readbuf *buf, const struct span *wanted, bool cached,
+	    const void **data, int64_t *g)
+{
+	bool whole = false;
+
+	for (;;) {
+		struct span span;
+		int rc;
+
+		if (is_missing(f, wanted, g))
+			return -EAGAIN;
+		span = plan(f, wanted, whole);
+		rc = readbuf_reserve(buf, (size_t)(span.end - span.start));
+		if (rc == 0)
+			rc = cached ? read_span_cached(f, &span, buf->memory) :
+				      read_span(f, &span, buf->memory, g);
+		if (rc == 0) {
+			*data = (const unsigned char *)buf->memory + (wanted->start - span.start);
+			return 0;
+		}
+		if (rc < 0 || rc == ASK_DISK)
+			return rc;
+		whole = whole || rc == AGAIN_WHOLE;
+	}
+}
+
+static struct span
+wanted_span(const struct blockfile *f, int64_t off, size_t size)
+{
+	assert(off >= 0 && off <= f->shape->size && (int64_t)size <= f->shape->size - off);
+	return (struct span){ off, off + (int64_t)size };
 }
 
 int
 blockfile_read(struct blockfile *f, struct readbuf *buf, int64_t off, size_t size,
 	       const void **data, int64_t *g)
 {
-	struct span wanted = { off, off + (int64_t)size };
-	bool whole = false;
+	struct span wanted = wanted_span(f, off, size);
 
-	assert(off >= 0 && off <= f->shape->size && (int64_t)size <= f->shape->size - off);
 	*data = "";
 	if (size == 0)
 		return 0;
-	hint(f, &wanted);
-	for (;;) {
-		struct span span;
-		int rc;
+	if (is_sequential(f, &wanted))
+		blockfile_read_ahead(f, wanted.end);
+	return read_wanted(f, buf, &wanted, false, data, g);
+}
 
-		if (is_missing(f, &wanted, g))
-			return -EAGAIN;
-		span = plan(f, &wanted, whole);
-		rc = readbuf_reserve(buf, (size_t)(span.end - span.start));
-		if (rc == 0)
-			rc = read_span(f, &span, buf->memory, g);
-		if (rc == 0) {
-			*data = (const unsigned char *)buf->memory + (off - span.start);
-			return 0;
-		}
-		if (rc < 0)
-			return rc;
-		whole = whole || rc == AGAIN_WHOLE;
-	}
+int
+blockfile_read_cached(struct blockfile *f, struct readbuf *buf, int64_t off, size_t size,
+		      const void **data, int64_t *g, bool *ahead)
+{
+	struct span wanted = wanted_span(f, off, size);
+	int rc;
+
+	*data = "";
+	*ahead = false;
+	if (size == 0)
+		return 0;
+	if (!vtree_is_in_memory(f->tree))
+		return is_missing(f, &wanted, g) ? -EAGAIN : BLOCKFILE_ASK_DISK;
+	rc = read_wanted(f, buf, &wanted, true, data, g);
+	if (rc == 0)
+		*ahead = is_sequential(f, &wanted);
+	return rc == ASK_DISK ? BLOCKFILE_ASK_DISK : rc;
+}
+
+/* The kernel reads what comes next while we hash what we have. */
+void
+blockfile_read_ahead(struct blockfile *f, int64_t off)
+{
+	posix_fadvise(f->fd, off, AHEAD_BYTES, POSIX_FADV_WILLNEED);
 }
 
 ssize_t
@@ -345,11 +418,7 @@ write_granule(int fd, int64_t g, const void *data, size_t len, bool durable)
 {
 	int rc = io_pwrite_all(fd, data, len, granule_start(g));
 
-	while (rc == 0 && durable && fdatasync(fd) != 0) {
-		if (errno != EINTR)
-			rc = -errno;
-	}
-	return rc;
+	return rc == 0 && durable ? io_fdatasync(fd) : rc;
 }
 
 static int

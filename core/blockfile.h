@@ -36,6 +36,11 @@ struct blockfile *blockfile_complete(int fd, struct vtree *tree);
 struct blockfile *blockfile_partial(int fd, struct vtree *tree, const void *map, size_t n_map);
 struct blockfile *blockfile_ref(struct blockfile *f);
 void blockfile_unref(struct blockfile *f);	/* NULL is fine */
+/*
+ * Lets go of the reference unless it is the last one (false): then the files will be closed, which
+ * waits for the disk when their names are gone.
+ */
+bool blockfile_unref_shared(struct blockfile *f);
 
 struct vtree *blockfile_tree(struct blockfile *f);		/* borrowed */
 const struct digest *blockfile_digest(const struct blockfile *f);	/* SHA-512 of the image */
@@ -64,6 +69,16 @@ void readbuf_release(struct readbuf *b);
  */
 int blockfile_read(struct blockfile *f, struct readbuf *buf, int64_t off, size_t size,
 		   const void **data, int64_t *g);
+
+/*
+ * The same without asking the disk, which may not answer: from memory or not at all.
+ * BLOCKFILE_ASK_DISK: by blockfile_read() alone.  *ahead: the reader goes through the file, so that
+ * blockfile_read_ahead(), which may wait for the disk, is of use for what follows.
+ */
+enum { BLOCKFILE_ASK_DISK = 1 };
+int blockfile_read_cached(struct blockfile *f, struct readbuf *buf, int64_t off, size_t size,
+			  const void **data, int64_t *g, bool *ahead);
+void blockfile_read_ahead(struct blockfile *f, int64_t off);
 
 /*
  * A whole granule from elsewhere: hashed, written, VERIFIED.  -EBADMSG with CODE_BLOCK_DIGEST: it

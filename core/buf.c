@@ -4,14 +4,20 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-static void __attribute__((noreturn))
+#include "code.h"
+#include "log.h"
+
+/*
+ * No destructors: they would work on what is half changed.  What has been committed stands, and
+ * what has not is cleared away by the next start, as after a crash.
+ */
+void
 out_of_memory(void)
 {
-	static const char text[] = "out of memory\n";
-
-	fwrite(text, 1, sizeof(text) - 1, stderr);
-	abort();
+	log_last_words("out of memory: what was not finished is as before, and can be tried again");
+	_exit(EXIT_TEMPORARY);
 }
 
 void *

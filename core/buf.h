@@ -33,7 +33,11 @@ char *buf_steal(struct buf *b, size_t *len);	/* caller frees; the buf is empty a
 /* Appends text with every byte outside printable ASCII written as \xNN: one line, safe on a terminal. */
 void buf_add_escaped(struct buf *b, const char *text, size_t len);
 
-/* malloc family that dies on failure. */
+/*
+ * malloc family that dies on failure: out_of_memory() says so, and ends the process with
+ * EXIT_TEMPORARY.
+ */
+void out_of_memory(void) __attribute__((noreturn));
 void *xmalloc(size_t size);
 void *xcalloc(size_t n, size_t size);
 void *xrealloc(void *p, size_t size);

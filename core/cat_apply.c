@@ -54,6 +54,7 @@ struct decision {
 	bool wished, wished_selected;	/* an admin has spoken of it before any list did */
 	bool unknown;			/* neither row nor wish; it is good otherwise */
 	bool quiet;			/* METADATA: nothing but dates that it has from the list */
+	bool held;			/* REPLACE: by the version that is still to come */
 };
 
 static int64_t
@@ -144,6 +145,15 @@ decide_new(struct apply *a, const struct imagelist_image *e, struct decision *d,
 	return rc;
 }
 
+static bool
+is_pending(const struct image_brief *b, const struct imagelist_image *e)
+{
+	struct digest seal;
+
+	meta_seal(&e->meta, &seal);
+	return b->pending != 0 && digest_equal(&seal, &b->pending_seal);
+}
+
 static enum action
 decide_live(const struct apply *a, const struct imagelist_image *e, const struct image_brief *b,
 	    bool new_stored)
@@ -157,9 +167,7 @@ decide_live(const struct apply *a, const struct imagelist_image *e, const struct
 	if (!b->selected || !b->verified || new_stored || b->expires <= a->now ||
 	    a->c->conf->prefetch == PREFETCH_NEVER)
 		return REPLACE;
-	if (b->pending != 0 && digest_equal(&seal, &b->pending_seal))
-		return PENDING_SAME;
-	return PENDING;
+	return is_pending(b, e) ? PENDING_SAME : PENDING;
 }
 
 /* A list's own dates move with each publication and are no change of its images. */
@@ -209,6 +217,7 @@ decide(struct apply *a, const struct imagelist_image *e, struct decision *d, str
 	if (!d->found)
 		return decide_new(a, e, d, err);
 	d->action = d->b.live ? decide_live(a, e, &d->b, new_stored) : BACK;
+	d->held = d->action == REPLACE && is_pending(&d->b, e);
 	return d->action == METADATA ? decide_quiet(a, e, d, err) : 0;
 }
 
@@ -230,6 +239,7 @@ count(struct update_result *r, const struct decision *d)
 	case METADATA:
 	case REPLACE:
 		r->changed++;
+		r->n_held += d->held;
 		break;
 	case PENDING:
 	case PENDING_SAME:

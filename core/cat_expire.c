@@ -174,6 +174,7 @@ catalogue_expire_by_date(struct catalogue *c, int64_t now, int *changed, struct 
 	return cat_scope_end(c, &scope, rc, err);
 }
 
+/* A catalogue that cannot be asked: now, so that somebody looks, and hears why. */
 static int64_t
 minimum(struct catalogue *c, enum sql_id sql)
 {
@@ -182,7 +183,7 @@ minimum(struct catalogue *c, enum sql_id sql)
 
 	/* min() of no rows is NULL, which must not be taken for the year 1970. */
 	if (cat_query_begin(&q, c, sql, ARGS(), NULL) != 0 || cat_query_next(&q, NULL) <= 0)
-		return INT64_MAX;
+		return 0;
 	text = next_text(&q);
 	return text != NULL ? strtoll(text, NULL, 10) : INT64_MAX;
 }

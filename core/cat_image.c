@@ -34,6 +34,7 @@ read_image(struct cat_query *q, struct image_row *r)
 	meta_next(q, &r->meta);
 	r->has_pending = next_bool(q);
 	meta_next(q, &r->pending);
+	r->pinned = next_bool(q);
 }
 
 int

@@ -36,12 +36,18 @@ object_row_release(struct object_row *r)
 	memset(r, 0, sizeof(*r));
 }
 
+static enum object_state
+next_state(struct cat_query *q)
+{
+	CLEANUP_FREE char *state = next_text(q);
+	int word = cat_word(state_words, 3, state);
+
+	return word >= 0 ? (enum object_state)word : OBJECT_MISSING;
+}
+
 static void
 read_object(struct cat_query *q, struct object_row *r)
 {
-	CLEANUP_FREE char *state = NULL;
-	int word;
-
 	memset(r, 0, sizeof(*r));
 	r->id = next_int(q);
 	r->rev = next_int(q);
@@ -49,9 +55,7 @@ read_object(struct cat_query *q, struct object_row *r)
 	next_digest(q, &r->digest);
 	r->size = next_int(q);
 	r->mtime = next_int(q);
-	state = next_text(q);
-	word = cat_word(state_words, 3, state);
-	r->state = word >= 0 ? (enum object_state)word : OBJECT_MISSING;
+	r->state = next_state(q);
 	r->tries = (int)next_int(q);
 	r->next_try = next_int(q);
 	r->code = (enum code)next_int(q);
@@ -66,7 +70,10 @@ read_object(struct cat_query *q, struct object_row *r)
 	r->has_root = next_digest(q, &r->root);
 	r->root_listed = next_bool(q) && r->has_root;
 	r->degraded = next_bool(q);
+	r->corrupt = next_bool(q);
 	r->strict_reason = next_text(q);
+	r->pinned = next_bool(q);
+	r->used = next_int(q);
 	if (r->state != OBJECT_VERIFIED && r->has_tree &&
 	    !(r->has_root && digest_equal(&r->tree, &r->root))) {
 		r->has_tree = false;
@@ -93,6 +100,35 @@ catalogue_object_get(struct catalogue *c, const struct digest *d, struct object_
 		return rc;
 	read_object(&q, out);
 	return 0;
+}
+
+int
+catalogue_object_look(struct catalogue *c, const struct digest *d, bool rooted,
+		      struct object_look *out, struct err *err)
+{
+	CAT_QUERY q = { 0 };
+	enum sql_id sql = rooted ? SQL_OBJECT_LOOK_ROOT : SQL_OBJECT_LOOK;
+	int rc = cat_query_begin(&q, c, sql, ARGS(arg_digest(d)), err);
+
+	memset(out, 0, sizeof(*out));
+	if (rc == 0)
+		rc = cat_query_next(&q, err);
+	if (rc <= 0)
+		return rc;
+	out->known = true;
+	out->state = next_state(&q);
+	out->degraded = next_bool(&q);
+	out->used = next_int(&q);
+	out->error = next_text(&q);
+	out->has_root = next_digest(&q, &out->root);
+	return 0;
+}
+
+void
+object_look_release(struct object_look *l)
+{
+	free(l->error);
+	memset(l, 0, sizeof(*l));
 }
 
 int
@@ -344,6 +380,9 @@ add_verified(struct catalogue *c, const struct digest *d, const struct digest *t
 		     err);
 	if (rc == 0 && cat_n_changed(c) == 0)
 		rc = err_set(err, ENOENT, "no list names this object any more");
+	/* Its file is the new one. */
+	if (rc == 0)
+		rc = cat_run(c, SQL_LEAVING_DELETE, ARGS(arg_digest(d)), err);
 	if (rc == 0 && told)
 		rc = report(c, "CorruptHealed", d, "the whole image was verified anew", now, err);
 	if (rc == 0)
@@ -469,9 +508,11 @@ forget_file(struct catalogue *c, const struct digest *d, bool live_too, struct e
 	rc = cat_run(c, SQL_EXPIRED_PURGE, ARGS(arg_digest(d)), err);
 	if (rc == 0)
 		rc = cat_int(c, SQL_OBJECT_IS_LIVE, ARGS(arg_digest(d)), &live, NULL, err);
-	/* A live image keeps its file, whatever its history, unless an admin evicts it. */
+	/* A live image keeps its file, whatever its history, unless it is evicted. */
 	if (rc == 0 && (live == 0 || live_too))
 		rc = cat_run(c, SQL_OBJECT_PURGED, ARGS(arg_digest(d)), err);
+	if (rc == 0 && (live == 0 || live_too))
+		rc = cat_run(c, SQL_LEAVING_ADD, ARGS(arg_digest(d)), err);
 	if (rc == 0)
 		rc = object_collect(c, err);
 	return cat_scope_end(c, &scope, rc, err);

@@ -34,7 +34,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include "cleanup.h"
 #include "io.h"
 #include "site.h"
@@ -45,25 +44,23 @@
 #define MARKER_NAME ".vmimagefs-store"
 
 enum {
-	BUSY_MS = 30000,
 	ALONE_MS = 5000,	/* for the lock alone: a daemon will not give its share away */
-	LOCK_STEP_MS = 50,
 };
 
 enum db_state { DB_MISSING, DB_PRESENT };
 
 /* secure_delete: what is deleted may be a password. */
 static int
-pragmas(struct sqlite3 *db)
+pragmas(struct catalogue *c)
 {
 	static const char text[] =
 		"PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA temp_store = "
 		"MEMORY;"
 		"PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;";
 
-	sqlite3_busy_timeout(db, BUSY_MS);
-	sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, (int *)NULL);
-	return sqlite3_exec(db, text, NULL, NULL, NULL);
+	cat_wait_install(c);
+	sqlite3_db_config(c->db, SQLITE_DBCONFIG_DEFENSIVE, 1, (int *)NULL);
+	return sqlite3_exec(c->db, text, NULL, NULL, NULL);
 }
 
 static bool
@@ -88,7 +85,7 @@ open_db(struct catalogue *c, const char *name, struct err *err)
 	int rc = sqlite3_open_v2(path, &c->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
 
 	if (rc == SQLITE_OK)
-		rc = pragmas(c->db);
+		rc = pragmas(c);
 	if (rc == SQLITE_OK)
 		return 0;
 	rc = judge_failure(c, err);
@@ -202,7 +199,7 @@ look(struct catalogue *c, enum db_state *state, struct err *err)
 static bool
 messages_are_there(struct catalogue *c)
 {
-	int fd = openat(c->messages_dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = io_openat(c->messages_dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
 	struct dirent *e;
 	bool found = false;
@@ -271,8 +268,8 @@ set_aside_all(struct catalogue *c, struct err *err)
 		rc = set_aside(c, DB_NAME "-shm", stamp, err);
 	if (rc == 0)
 		rc = set_aside(c, DB_NAME, stamp, err);
-	if (rc == 0 && fsync(c->state_dir) != 0)
-		rc = err_set(err, errno, "'%s' cannot be synced", c->conf->state_dir);
+	if (rc == 0 && (rc = io_fsync(c->state_dir)) != 0)
+		err_set(err, -rc, "'%s' cannot be synced", c->conf->state_dir);
 	return rc;
 }
 
@@ -296,8 +293,8 @@ make_db(struct catalogue *c, struct err *err)
 
 	cat_close_db(c);
 	drop_unfinished(c);
-	fd = openat(c->state_dir, DB_UNFINISHED, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
-		    0600);
+	fd = io_openat(c->state_dir, DB_UNFINISHED,
+		       O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return err_set(err, errno,
 			       "'%s/" DB_UNFINISHED
@@ -319,9 +316,12 @@ install(struct catalogue *c, struct err *err)
 	rc = set_aside_all(c, err);
 	if (rc != 0)
 		return rc;
-	if (renameat2(c->state_dir, DB_UNFINISHED, c->state_dir, DB_NAME, RENAME_NOREPLACE) != 0 ||
-	    fsync(c->state_dir) != 0)
-		return err_set(err, errno, "'%s/" DB_NAME "' cannot be put in its place",
+	if (renameat2(c->state_dir, DB_UNFINISHED, c->state_dir, DB_NAME, RENAME_NOREPLACE) != 0)
+		rc = -errno;
+	if (rc == 0)
+		rc = io_fsync(c->state_dir);
+	if (rc != 0)
+		return err_set(err, -rc, "'%s/" DB_NAME "' cannot be put in its place",
 			       c->conf->state_dir);
 	return open_existing(c, err);
 }
@@ -476,8 +476,14 @@ compare_site(struct catalogue *c, bool *stale, struct err *err)
 	CLEANUP_FREE char *note = NULL;
 	char stamp[STAMP_BYTES];
 	int64_t theirs, ours;
-	int rc = site_read(c->state_dir, &site, NULL, NULL);
+	struct err why = { 0 };
+	int rc = site_read(c->state_dir, &site, NULL, &why);
 
+	/* A disk that cannot be read now is no reason to take it for damaged. */
+	if (rc != 0 && rc != -ENOENT && why.code == CODE_NONE) {
+		*err = why;
+		return rc;
+	}
 	theirs = site != NULL ? site->serial : 0;
 	site_free(site);
 	/* Read after site.json, because writers go the other way round. */
@@ -497,26 +503,18 @@ compare_site(struct catalogue *c, bool *stale, struct err *err)
 	return set_aside(c, "site.json", stamp, err);
 }
 
-static void
-wait_step(void)
-{
-	const struct timespec step = { 0, LOCK_STEP_MS * 1000000L };
-
-	nanosleep(&step, NULL);
-}
-
 /* Others make or rebuild it in a moment. */
 static int
 lock_shared(struct catalogue *c, struct err *err)
 {
-	long long until = io_monotonic_ms() + BUSY_MS;
+	long long until = io_monotonic_ms() + CAT_BUSY_MS;
 
 	while (flock(c->state_dir, LOCK_SH | LOCK_NB) != 0) {
 		if (io_monotonic_ms() >= until)
 			return err_refuse(err, CODE_BUSY,
 					  "the catalogue in '%s' is being made or rebuilt by "
 					  "another process: try again later", c->conf->state_dir);
-		wait_step();
+		cat_wait_step();
 	}
 	return 0;
 }
@@ -528,7 +526,7 @@ open_dirs(struct catalogue *c, unsigned flags, struct err *err)
 
 	if ((flags & CATALOGUE_CREATE) != 0)
 		mkdir(dir, 0711);	/* EEXIST is the usual case; opening tells the rest */
-	c->state_dir = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	c->state_dir = io_openat(AT_FDCWD, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 	if (c->state_dir < 0)
 		return err_set(err, errno, "state_dir '%s' cannot be opened: %s", dir,
 			       errno == ENOENT
@@ -536,7 +534,8 @@ open_dirs(struct catalogue *c, unsigned flags, struct err *err)
 				       : "it must belong to the user that runs this");
 	mkdirat(c->state_dir, "messages", 0700);
 	c->messages_dir =
-		openat(c->state_dir, "messages", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+		io_openat(c->state_dir, "messages",
+			  O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW, 0);
 	if (c->messages_dir < 0)
 		return err_set(
 			err, errno,
@@ -611,7 +610,7 @@ restore_alone(struct catalogue *c, unsigned flags, const struct catalogue_hooks 
 			}
 			flock(c->state_dir, LOCK_UN);
 		}
-		wait_step();
+		cat_wait_step();
 	} while (io_monotonic_ms() < until);
 	rc = err_refuse(err, CODE_BUSY, "'%s' is in use by another process: "
 			"stop vmimagefs and vmimagectl first", c->conf->state_dir);

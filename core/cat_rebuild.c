@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "cleanup.h"
+#include "io.h"
 #include "listjudge.h"
 #include "site.h"
 #include "stamp.h"
@@ -59,6 +60,8 @@ add_subscription(struct catalogue *c, const struct site_subscription *s, int64_t
 	for (size_t i = 0; i < s->selected.n && rc == 0; i++)
 		rc = cat_run(c, SQL_WISH_ADD,
 			     ARGS(arg_text(s->selected.text[i]), arg_int(*id), arg_int(1)), err);
+	for (size_t i = 0; i < s->pinned.n && rc == 0; i++)
+		rc = cat_run(c, SQL_PIN_ADD, ARGS(arg_text(s->pinned.text[i]), arg_int(*id)), err);
 	if (rc == 0)
 		rc = cat_run(c, SQL_SUBSCRIPTION_RESTORE,
 			     ARGS(arg_int(*id), arg_text(s->version), arg_int(s->created),
@@ -123,6 +126,22 @@ apply_trusted(struct rebuild *r, const struct subscription_row *sub, const struc
 	return rc;
 }
 
+/* No descriptor, no memory, no verifier: to be tried again, instead of a catalogue without the list. */
+static bool
+is_passing(int rc, const struct err *why)
+{
+	return io_is_shortage(rc) || why->code == CODE_BUSY || why->code == CODE_DATABASE ||
+	       why->code == CODE_FULL;
+}
+
+static int
+give_up(const struct err *why, struct err *err)
+{
+	if (err != NULL)
+		*err = *why;
+	return why->rc;
+}
+
 static int
 restore_list(struct rebuild *r, const struct subscription_row *sub, struct err *err)
 {
@@ -135,11 +154,16 @@ restore_list(struct rebuild *r, const struct subscription_row *sub, struct err *
 
 	if (r->hooks == NULL || r->hooks->verify == NULL)
 		return set_state(r, sub->id, SUB_NEW, &to_refresh, err);
-	if (message_read(r->c, &sub->message, false, NULL, &message, &why) != 0)
-		return set_state(r, sub->id, SUB_FAILED, &why, err);
+	rc = message_read(r->c, &sub->message, false, NULL, &message, &why);
+	if (rc != 0)
+		return is_passing(rc, &why) ? give_up(&why, err)
+					    : set_state(r, sub->id, SUB_FAILED, &why, err);
 	verdict_init(&verdict);
-	if (trust_message(r, sub, &message, &verdict, &list, &why) == 0)
+	rc = trust_message(r, sub, &message, &verdict, &list, &why);
+	if (rc == 0)
 		rc = apply_trusted(r, sub, &message, &verdict, list, err);
+	else if (is_passing(rc, &why))
+		rc = give_up(&why, err);
 	else
 		rc = set_state(r, sub->id,
 			       verdict.revoked || why.code == CODE_NOT_LINKED ? SUB_DISTRUSTED
@@ -202,15 +226,18 @@ restore_attestation(void *arg, const struct digest *digest)
 	bool used = true;
 	int rc = message_is_used(r->c, digest, &used, &why);
 
-	if (rc != 0 || used || message_read(r->c, digest, false, NULL, &message, NULL) != 0)
+	if (rc != 0 || used)
 		return rc;
+	rc = message_read(r->c, digest, false, NULL, &message, &why);
+	if (rc != 0)
+		return is_passing(rc, &why) ? rc : 0;
 	verdict_init(&verdict);
 	rc = r->hooks->verify(r->hooks->arg, message.data, message.len, &verdict, &why);
 	if (rc == 0 && verdict.rc == 0)
 		rc = add_attestation(r, &message, &verdict, &why);
 	verdict_release(&verdict);
 	/* A full disk or a broken database is not the message's fault. */
-	return why.code == CODE_DATABASE || why.code == CODE_FULL ? rc : 0;
+	return is_passing(rc, &why) ? rc : 0;
 }
 
 /* Objects whose bytes are in the store and good need not be fetched again. */

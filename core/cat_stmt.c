@@ -37,6 +37,20 @@ arg_digest(const struct digest *value)
 				 .data = value != NULL ? value->bytes : NULL, .len = DIGEST_BYTES };
 }
 
+/* SQLite says of a file for which there was no descriptor that it cannot be opened. */
+static int
+explain_unopened(struct catalogue *c, const char *why, struct err *err)
+{
+	int errnum = c->db != NULL ? sqlite3_system_errno(c->db) : 0;
+
+	if (errnum == 0 || errnum == EACCES || errnum == EPERM || errnum == EROFS)
+		return err_set(
+			err, EACCES,
+			"catalogue: %s: '%s' must belong to the user that runs this, mode 0600",
+			why, c->conf->state_dir);
+	return err_set(err, errnum, "catalogue: %s: %s", why, strerrordesc_np(errnum));
+}
+
 int
 cat_fail(struct catalogue *c, struct err *err)
 {
@@ -54,16 +68,15 @@ cat_fail(struct catalogue *c, struct err *err)
 	case SQLITE_FULL:
 		return err_refuse(err, CODE_FULL, "catalogue: no room in '%s': free some space",
 				  c->conf->state_dir);
+	case SQLITE_NOMEM:
+		return err_set(err, ENOMEM, "catalogue: out of memory: try again later");
 	case SQLITE_CONSTRAINT:
 		return err_set(err, EEXIST, "catalogue: %s", why);
 	case SQLITE_READONLY:
 	case SQLITE_PERM:
 	case SQLITE_CANTOPEN:
 	case SQLITE_AUTH:
-		return err_set(
-			err, EACCES,
-			"catalogue: %s: '%s' must belong to the user that runs this, mode 0600",
-			why, c->conf->state_dir);
+		return explain_unopened(c, why, err);
 	default:
 		return err_refuse(err, CODE_DATABASE, "catalogue: %s", why);
 	}
@@ -163,6 +176,9 @@ next_text(struct cat_query *q)
 {
 	const unsigned char *text = sqlite3_column_text(q->stmt, q->column++);
 
+	/* A text that there is no room for is not the same as none. */
+	if (text == NULL && sqlite3_errcode(q->c->db) == SQLITE_NOMEM)
+		out_of_memory();
 	return xstrdup((const char *)text);
 }
 

@@ -64,15 +64,27 @@ catalogue_note_set(struct catalogue *c, const char *key, const char *value, stru
 	return cat_scope_end(c, &scope, rc, err);
 }
 
+int
+catalogue_note_read(struct catalogue *c, const char *key, char **value, struct err *err)
+{
+	CAT_QUERY q = { 0 };
+	int rc = cat_query_begin(&q, c, SQL_NOTE_GET, ARGS(arg_text(key)), err);
+
+	*value = NULL;
+	if (rc == 0)
+		rc = cat_query_next(&q, err);
+	if (rc > 0)
+		*value = next_text(&q);
+	return rc > 0 ? 0 : rc;
+}
+
 char *
 catalogue_note_get(struct catalogue *c, const char *key)
 {
-	CAT_QUERY q = { 0 };
+	char *value;
 
-	if (cat_query_begin(&q, c, SQL_NOTE_GET, ARGS(arg_text(key)), NULL) != 0 ||
-	    cat_query_next(&q, NULL) <= 0)
-		return NULL;
-	return next_text(&q);
+	catalogue_note_read(c, key, &value, NULL);
+	return value;
 }
 
 const char *
@@ -117,10 +129,13 @@ catalogue_begin(struct catalogue *c, struct err *err)
 static int
 count_decision(struct catalogue *c, struct err *err)
 {
-	CLEANUP_FREE char *serial = catalogue_note_get(c, "site_serial");
-	CLEANUP_FREE char *next =
-		xasprintf("%lld", (serial != NULL ? strtoll(serial, NULL, 10) : 0) + 1);
+	CLEANUP_FREE char *serial = NULL, *next = NULL;
+	int rc = catalogue_note_read(c, "site_serial", &serial, err);
 
+	/* One that could not be read must not begin anew: site.json would look newer. */
+	if (rc != 0)
+		return rc;
+	next = xasprintf("%lld", (serial != NULL ? strtoll(serial, NULL, 10) : 0) + 1);
 	return cat_run(c, SQL_NOTE_SET, ARGS(arg_text("site_serial"), arg_text(next)), err);
 }
 

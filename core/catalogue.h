@@ -61,6 +61,9 @@ int catalogue_open(struct catalogue **out, const struct conf *conf, unsigned fla
 		   const struct catalogue_hooks *hooks, struct err *err);
 void catalogue_close(struct catalogue *c);
 
+/* tell gets a sentence when another process keeps us waiting for long; without it the log does. */
+void catalogue_on_wait(struct catalogue *c, void (*tell)(void *arg, const char *text), void *arg);
+
 const char *catalogue_store_id(struct catalogue *c);	/* for the marker in cache_dir; borrowed */
 
 /*
@@ -241,6 +244,7 @@ struct image_row {
 	char *name;			/* safe name of the identifier */
 	bool live;			/* endorsed by the current list of a live subscription */
 	bool selected;
+	bool pinned;			/* its stored version stays */
 	struct image_meta meta;    /* what images/<id>/ shows */
 	bool has_pending;          /* a new version is to be fetched before it replaces this one */
 	struct image_meta pending; /* empty unless has_pending */
@@ -326,7 +330,10 @@ struct object_row {
 	 */
 	bool root_listed;
 	bool degraded;		/* verified, but blocks are bad that could not be healed */
+	bool corrupt;		/* bad bytes were told of (CorruptFound), and nothing better since */
 	char *strict_reason;	/* why it is fetched as a stream although it has a root, "" */
+	bool pinned;		/* a pinned image names it */
+	int64_t used;		/* seconds UTC of the last use that was noted; 0: none */
 };
 void object_row_release(struct object_row *r);
 
@@ -339,8 +346,26 @@ object_row_error(const struct object_row *r)
 	return error != NULL ? error : "";
 }
 
+/*
+ * As much of an object as is said beside an image in a list of all of them, for a fraction of the
+ * time that its row takes.
+ */
+struct object_look {
+	bool known;		/* there is such an object; else all of this is zero */
+	enum object_state state;
+	bool degraded;
+	char *error;		/* as object_row_error() */
+	int64_t used;
+	bool has_root;
+	struct digest root;
+};
+void object_look_release(struct object_look *l);
+
 int catalogue_object_get(struct catalogue *c, const struct digest *d, struct object_row *out,
 			 struct err *err);
+/* An object that is not known is no error.  rooted: the root, too, which takes longest. */
+int catalogue_object_look(struct catalogue *c, const struct digest *d, bool rooted,
+			  struct object_look *out, struct err *err);
 int catalogue_object_each(struct catalogue *c, int (*fn)(void *arg, const struct object_row *r),
 			  void *arg, struct err *err);
 
@@ -427,8 +452,40 @@ int catalogue_object_purged(struct catalogue *c, const struct digest *d, struct 
  * goes when nothing names it.  Does nothing if it is wanted or verified (meanwhile).
  */
 int catalogue_object_abandoned(struct catalogue *c, const struct digest *d, struct err *err);
-/* As purged, also for a live image: an admin's word.  A later read fetches it again. */
+/* As purged, also for a live image: an admin's word, or want of room.  A later read fetches it again. */
 int catalogue_object_evicted(struct catalogue *c, const struct digest *d, struct err *err);
+/*
+ * What has been purged or evicted is leaving until its file is gone, too; then it has left.  A crash in
+ * between is finished at the next start.
+ */
+int catalogue_object_left(struct catalogue *c, const struct digest *d, struct err *err);
+int catalogue_leaving_each(struct catalogue *c, int (*fn)(void *arg, const struct digest *d),
+			   void *arg, struct err *err);
+
+/* ---- room ------------------------------------------------------------------------------------ */
+
+/* What the choice of what to evict needs to know; cheap for all objects. */
+struct evict_row {
+	struct digest digest;
+	bool verified, wanted, pinned;
+	bool live;			/* an image of a list in force names it */
+	int64_t used;			/* seconds UTC; fetched counts as used */
+	int64_t expired_at;		/* 0: it has not */
+};
+int catalogue_evict_each(struct catalogue *c, int (*fn)(void *arg, const struct evict_row *r),
+			 void *arg, struct err *err);
+/* Stored objects that only withdrawn images name. */
+int catalogue_withdrawn_each(struct catalogue *c, int (*fn)(void *arg, const struct digest *d),
+			     void *arg, struct err *err);
+/* Somebody used it; moves no rev. */
+int catalogue_object_used(struct catalogue *c, const struct digest *d, int64_t now,
+			  struct err *err);
+/*
+ * An image that is pinned keeps its stored version, whatever room is needed, until a newer one has
+ * taken its place.  An admin's decision: it stands in site.json, and outlives the image's absence.
+ */
+int catalogue_image_pin(struct catalogue *c, int64_t id, bool pinned, struct err *err);
+int64_t catalogue_pin_count(struct catalogue *c);
 
 /* ---- attestations: block digests signed beside the lists ------------------------------------- */
 
@@ -527,6 +584,7 @@ struct update_result {
 	bool same;			/* byte-identical, nothing done */
 	int added, changed, removed, unchanged, refused, pending;
 	int n_refused_new;		/* of the refused: those that are new (32) */
+	int n_held;			/* of the changed: those whose version was still to come */
 };
 
 /*
@@ -590,7 +648,9 @@ int catalogue_count(struct catalogue *c, struct catalogue_counts *out, struct er
 
 int catalogue_note_set(struct catalogue *c, const char *key, const char *value,
 		       struct err *err); /* own transaction if none is open */
-char *catalogue_note_get(struct catalogue *c, const char *key); /* caller frees; NULL if unset */
+/* *value: caller frees; NULL if unset.  _get: NULL also when it cannot be read. */
+int catalogue_note_read(struct catalogue *c, const char *key, char **value, struct err *err);
+char *catalogue_note_get(struct catalogue *c, const char *key);
 
 /*
  * The stored message or payload of a subscription: a read-only descriptor.  Any thread may call it
@@ -598,5 +658,7 @@ char *catalogue_note_get(struct catalogue *c, const char *key); /* caller frees;
  */
 int message_open(const struct conf *conf, const struct digest *message, bool payload,
 		 struct err *err);
+/* The same without asking the disk: -EAGAIN if it would have to be. */
+int message_open_cached(const struct conf *conf, const struct digest *message, bool payload);
 
 #endif

@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "cleanup.h"
+#include "io.h"
 #include "listjudge.h"
 #include "safename.h"
 #include "site.h"
@@ -341,7 +342,13 @@ check_subscription(void *arg, const struct subscription_row *r)
 
 	if (!r->has_message)
 		return 0;
-	if (read_payload(k->c, r, &payload, &why) != 0)
+	rc = read_payload(k->c, r, &payload, &why);
+	if (rc != 0 && (io_is_shortage(rc) || why.code == CODE_DATABASE)) {
+		if (k->err != NULL)
+			*k->err = why;
+		return rc;
+	}
+	if (rc != 0)
 		return hide(k->c, r, &why, k->hooks, k->err);
 	if (imagelist_parse(payload.data, payload.len, k->c->conf->file_prefix, &list, &why) != 0)
 		return hide(k->c, r, &why, k->hooks, k->err);

@@ -25,6 +25,11 @@ struct catalogue {
 	const struct conf *conf;	/* borrowed until catalogue_close() */
 	int state_dir, messages_dir;	/* descriptors; state_dir holds the shared lock */
 	bool in_transaction;
+	/* Waiting for another process's lock; see catalogue_on_wait(). */
+	void (*wait_say)(void *arg, const char *text);
+	void *wait_arg;
+	long long wait_began;
+	bool wait_said;
 	bool site_dirty;		/* site.json must follow this transaction */
 	char store_id[UUID_TEXT];
 	/* Of the events of this transaction: "" until there is one; see cat_event.c. */
@@ -105,9 +110,15 @@ int cat_inode(struct catalogue *c, const char *kind, const char *name, int64_t *
 	      struct err *err);
 void cat_close_db(struct catalogue *c);		/* the database alone */
 
+/* ---- cat_wait.c ------------------------------------------------------------------------------ */
+
+enum { CAT_BUSY_MS = 30000 };		/* what others may keep us waiting */
+void cat_wait_install(struct catalogue *c);	/* for the database that was just opened */
+void cat_wait_step(void);			/* between two looks */
+
 /* ---- catalogue_schema.c ---------------------------------------------------------------------- */
 
-enum { SCHEMA_VERSION = 3 };
+enum { SCHEMA_VERSION = 4 };
 int catalogue_schema_version(struct sqlite3 *db);		/* user_version, or -1 */
 /* Applies the steps from the version that the file has to SCHEMA_VERSION, each in a transaction. */
 int catalogue_schema_upgrade(struct sqlite3 *db, struct err *err);

@@ -14,6 +14,9 @@
  *   event ------- outbox
  *   event n--m handler (delivery)   who is to be told of it, and what came of it
  *   attestation 1--n attested       a signed message of block digests, and what it says
+ *   pin --------- images whose stored version stays, whatever room is needed (by name, so that a pin
+ *                 outlives the row)
+ *   leaving ----- objects that have left the rows, and whose files are just being removed
  *   signer ------ who signed lists that withdrawn images came from, and one message of theirs
  *
  * States on which trust or a file's life depends are words under a CHECK, not numbers: a flipped
@@ -345,6 +348,31 @@ static const char step_3_events[] =
 "  WHERE i.identifier = event.identifier AND json_valid(event.json) AND json_valid(m.json)"
 "  AND json_extract(event.json, '$.sha512') = m.sha512;";
 
+/*
+ * When an object was last used: coarse, shown by no file, so that it moves no rev.  Pins.  And what is
+ * being removed, so that a crash between row and file leaves no file that nobody knows.
+ */
+static const char step_4_tables[] =
+"ALTER TABLE object ADD COLUMN used INTEGER NOT NULL DEFAULT 0;"
+"UPDATE object SET used = fetched;"
+"CREATE TABLE pin ("
+"  identifier TEXT NOT NULL,"
+"  subscription INTEGER NOT NULL REFERENCES subscription ON DELETE CASCADE,"
+"  PRIMARY KEY (identifier, subscription)) STRICT, WITHOUT ROWID;"
+"CREATE INDEX pin_subscription ON pin (subscription);"
+"CREATE TABLE leaving (digest BLOB PRIMARY KEY NOT NULL " DIGEST_CHECK("digest") ")"
+"  STRICT, WITHOUT ROWID;";
+
+#define REV_PINNED(row) \
+	"UPDATE revision SET n = n + 1;" \
+	"UPDATE image SET rev = (SELECT n FROM revision) WHERE identifier = " row ".identifier;" \
+	"UPDATE object SET rev = (SELECT n FROM revision) WHERE digest IN" \
+	" (SELECT sha512 FROM image WHERE identifier = " row ".identifier" \
+	" UNION SELECT pending_sha512 FROM image WHERE identifier = " row ".identifier);"
+static const char step_4_triggers[] =
+"CREATE TRIGGER pin_new AFTER INSERT ON pin BEGIN " REV_PINNED("NEW") " END;"
+"CREATE TRIGGER pin_gone AFTER DELETE ON pin BEGIN " REV_PINNED("OLD") " END;";
+
 /* The number stands twice, written in one transaction: see check_version() in cat_open.c. */
 #define STEP_DONE(number) \
 	"PRAGMA user_version = " number ";" \
@@ -355,6 +383,7 @@ static const char *const steps[SCHEMA_VERSION][4] = {
 	{ step_1_trust, step_1_images, step_1_triggers, STEP_DONE("1") },
 	{ step_2_tables, step_2_triggers, "", STEP_DONE("2") },
 	{ step_3_tables, step_3_triggers, step_3_events, STEP_DONE("3") },
+	{ step_4_tables, step_4_triggers, "", STEP_DONE("4") },
 };
 
 int
@@ -371,19 +400,21 @@ catalogue_schema_version(struct sqlite3 *db)
 }
 
 static int
-run_step(struct sqlite3 *db, int from)
+run_step(struct sqlite3 *db, int from, struct err *err)
 {
 	int rc = sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
 
-	if (rc != SQLITE_OK)
-		return rc;
 	/* Another process may have made the step while we waited for the lock. */
-	if (catalogue_schema_version(db) == from)
+	if (rc == SQLITE_OK && catalogue_schema_version(db) == from)
 		for (int i = 0; i < 4 && rc == SQLITE_OK; i++)
 			rc = sqlite3_exec(db, steps[from][i], NULL, NULL, NULL);
 	if (rc == SQLITE_OK)
 		rc = sqlite3_exec(db, "COMMIT", NULL, NULL, NULL);
 	if (rc != SQLITE_OK)
+		err_refuse(err, (rc & 0xff) == SQLITE_FULL ? CODE_FULL : CODE_DATABASE,
+			   "catalogue: schema step %d failed: %s", from + 1, sqlite3_errmsg(db));
+	/* After some errors SQLite has rolled back by itself. */
+	if (rc != SQLITE_OK && !sqlite3_get_autocommit(db))
 		sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
 	return rc;
 }
@@ -394,10 +425,8 @@ catalogue_schema_upgrade(struct sqlite3 *db, struct err *err)
 	int version = catalogue_schema_version(db);
 
 	while (version >= 0 && version < SCHEMA_VERSION) {
-		if (run_step(db, version) != SQLITE_OK)
-			return err_refuse(err, CODE_DATABASE,
-					  "catalogue: schema step %d failed: %s", version + 1,
-					  sqlite3_errmsg(db));
+		if (run_step(db, version, err) != SQLITE_OK)
+			return err != NULL && err->rc != 0 ? err->rc : -code_errno(CODE_DATABASE);
 		version = catalogue_schema_version(db);
 	}
 	if (version < 0)

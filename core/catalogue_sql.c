@@ -30,9 +30,18 @@
 	" s.reapply" \
 	" FROM subscription s LEFT JOIN endorser e ON e.id = s.signer_endorser "
 
+/* An admin wants its stored version to stay. */
+#define IS_PINNED(i) \
+	"EXISTS (SELECT 1 FROM pin n WHERE n.identifier = " i ".identifier" \
+	" AND n.subscription = " i ".subscription)"
+#define PINNED(digest) \
+	"(EXISTS (SELECT 1 FROM image i WHERE i.sha512 = " digest " AND " IS_PINNED("i") ")" \
+	" OR EXISTS (SELECT 1 FROM image i WHERE i.pending_sha512 = " digest \
+	" AND " IS_PINNED("i") "))"
+
 #define IMAGE \
 	"SELECT i.id, i.rev, i.ino, i.subscription, s.list_id, i.name, i.live, i.selected, " \
-	META("m") ", i.pending IS NOT NULL, " META("p") \
+	META("m") ", i.pending IS NOT NULL, " META("p") ", " IS_PINNED("i") \
 	" FROM image i JOIN subscription s ON s.id = i.subscription JOIN meta m ON m.id = i.meta" \
 	" LEFT JOIN meta p ON p.id = i.pending "
 
@@ -106,18 +115,29 @@
 	" OR EXISTS (SELECT 1 FROM image i JOIN meta m ON m.id = i.pending" \
 	" WHERE i.pending_sha512 = " digest " AND i.live = 1 AND m.verity IS NOT NULL))"
 
+#define WANTED(digest) \
+	"(EXISTS (SELECT 1 FROM image WHERE sha512 = " digest " AND live = 1 AND selected = 1)" \
+	" OR EXISTS (SELECT 1 FROM image WHERE pending_sha512 = " digest " AND live = 1" \
+	" AND selected = 1))"
+
 #define OBJECT \
 	"SELECT o.id, o.rev, o.ino, o.digest, o.size, o.mtime, o.state, o.tries, o.next_try," \
 	" o.code, o.error, o.etag, o.etag_url, o.fetched," \
-	" EXISTS (SELECT 1 FROM image WHERE sha512 = o.digest AND live = 1 AND selected = 1)" \
-	" OR EXISTS (SELECT 1 FROM image WHERE pending_sha512 = o.digest AND live = 1" \
-	" AND selected = 1)," \
+	" " WANTED("o.digest") "," \
 	" EXISTS (SELECT 1 FROM image WHERE pending_sha512 = o.digest AND live = 1" \
 	" AND selected = 1)," \
 	" CASE WHEN " LIVE_NAMES("o.digest") " THEN 0" \
 	" WHEN " EXPIRED_NAMES("o.digest", " AND trust = 'withdrawn'") " THEN 1" \
 	" WHEN " EXPIRED_NAMES("o.digest", "") " THEN 2 ELSE 1 END," \
-	" o.tree, " OBJECT_ROOT ", " LISTED("o.digest") ", o.degraded, o.strict_reason FROM object o "
+	" o.tree, " OBJECT_ROOT ", " LISTED("o.digest") ", o.degraded, o.corrupt," \
+	" o.strict_reason," \
+	" " PINNED("o.digest") ", o.used FROM object o "
+
+/* What is said of an object beside an image. */
+#define LOOK(root) \
+	"SELECT o.state, o.degraded, o.used," \
+	" CASE o.error WHEN '' THEN o.strict_reason ELSE o.error END, " root \
+	" FROM object o WHERE o.digest = ?1"
 
 #define ATTESTATION \
 	"SELECT a.id, a.message, a.payload, a.source, a.list_id, a.subject, a.issuer," \
@@ -373,6 +393,8 @@ static const char *const statements[N_SQL] = {
 	" OR strict_reason <> '' OR corrupt <> 0)",
 [SQL_OBJECT_BRIEF] = "SELECT state = 'verified', size FROM object WHERE digest = ?1",
 [SQL_OBJECT_GET] = OBJECT "WHERE o.digest = ?1",
+[SQL_OBJECT_LOOK] = LOOK("NULL"),
+[SQL_OBJECT_LOOK_ROOT] = LOOK(OBJECT_ROOT),
 [SQL_OBJECT_EACH] = OBJECT "ORDER BY o.id",
 [SQL_OBJECT_SOURCES] = "SELECT uri, list_id FROM ("
 	"SELECT m.uri AS uri, s.list_id AS list_id, i.id AS id FROM image i"
@@ -451,6 +473,23 @@ static const char *const statements[N_SQL] = {
 	" WHERE NOT EXISTS (SELECT 1 FROM object WHERE digest = d)",
 [SQL_OBJECT_IS_LIVE] = "SELECT " LIVE_NAMES("?1"),
 [SQL_OBJECT_ADOPTABLE] = "SELECT digest, size FROM object WHERE state <> 'verified' ORDER BY id",
+
+/* Room */
+[SQL_OBJECT_USED] = "UPDATE object SET used = ?2 WHERE digest = ?1 AND used < ?2",
+[SQL_EVICT_EACH] = "SELECT o.digest, o.state = 'verified', " WANTED("o.digest") ", "
+	LIVE_NAMES("o.digest") ", " PINNED("o.digest") ", max(o.used, o.fetched),"
+	" coalesce((SELECT max(expired_at) FROM expired x WHERE x.sha512 = o.digest"
+	" AND x.bytes = 'kept'), 0) FROM object o ORDER BY o.id",
+[SQL_OBJECT_WITHDRAWN] = "SELECT o.digest FROM object o WHERE o.state = 'verified'"
+	" AND NOT " LIVE_NAMES("o.digest"),
+[SQL_LEAVING_ADD] = "INSERT INTO leaving VALUES (?1) ON CONFLICT DO NOTHING",
+[SQL_LEAVING_DELETE] = "DELETE FROM leaving WHERE digest = ?1",
+[SQL_LEAVING_EACH] = "SELECT digest FROM leaving",
+[SQL_PIN_ADD] = "INSERT INTO pin (identifier, subscription) VALUES (?1, ?2)"
+	" ON CONFLICT DO NOTHING",
+[SQL_PIN_DELETE] = "DELETE FROM pin WHERE identifier = ?1 AND subscription = ?2",
+[SQL_PIN_OF] = "SELECT identifier FROM pin WHERE subscription = ?1 ORDER BY 1",
+[SQL_PIN_COUNT] = "SELECT count(*) FROM pin",
 
 [SQL_OBJECT_SIZE] = "SELECT size FROM object WHERE digest = ?1",
 [SQL_OBJECT_RETRY_ATTESTATION] = RETRY "a.id = ?1)",

@@ -51,6 +51,8 @@ struct conf {
 	int expire_keep;		/* enum conf_keep */
 	int64_t expire_keep_age;	/* seconds, for KEEP_AGE */
 	int expired_open_deny;		/* boolean */
+	int64_t cache_size;		/* bytes; 0: unlimited */
+	int evict_selected;		/* boolean */
 	int cache_min_free_percent;	/* of the file system; -1: cache_min_free is in bytes */
 	int64_t cache_min_free;		/* bytes, when the percentage is -1 */
 	int64_t read_timeout;		/* seconds; 0: EAGAIN at once */

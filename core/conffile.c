@@ -26,14 +26,17 @@ trim(char *text)
 }
 
 /*
- * A '#' begins a comment at the start of a line and after white space; elsewhere it is a
- * character.
+ * A '#' begins a comment at the start of a line or of a value, and after white space; elsewhere
+ * it is a character.
  */
 static void
 cut_comment(char *line)
 {
+	const char *equals = strchr(line, '=');
+
 	for (char *p = line; *p != '\0'; p++) {
-		if (*p == '#' && (p == line || p[-1] == ' ' || p[-1] == '\t')) {
+		if (*p == '#' &&
+		    (p == line || p[-1] == ' ' || p[-1] == '\t' || p - 1 == equals)) {
 			*p = '\0';
 			return;
 		}
@@ -94,7 +97,7 @@ conffile_read(const char *file, conffile_fn *fn, void *arg, struct err *err)
 	int rc;
 
 	/* O_NONBLOCK: a FIFO in place of the file must not hang us. */
-	fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	fd = io_openat(AT_FDCWD, file, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
 	if (fd < 0 && errno == ENOENT)
 		return err_set(err, ENOENT, "%s: no such configuration file", file);
 	if (fd < 0)

@@ -339,7 +339,10 @@ static const struct confkey keys[] = {
 	{ "expire_keep", "always", .set = set_keep, .show = show_keep,
 	  .min = 0, .max = 100LL * YEAR },
 	{ "expired_open", "allow", AT(expired_open_deny), CHOICE(allow_deny) },
+	{ "cache_size", "unlimited", AT(cache_size), .set = set_size, .show = show_size,
+	  .none = "unlimited" },
 	{ "cache_min_free", "5%", .set = set_min_free, .show = show_min_free },
+	{ "evict_selected", "no", AT(evict_selected), CHOICE(no_yes) },
 	{ "read_timeout", "1h", AT(read_timeout), SPAN, .min = 0, .max = YEAR },
 	{ "block_timeout", "25s", AT(block_timeout), SPAN, .min = 1, .max = YEAR },
 	{ "connect_timeout", "15s", AT(connect_timeout), SPAN, .min = 1, .max = HOUR },
@@ -372,7 +375,7 @@ enum { N_KEYS = sizeof(keys) / sizeof(keys[0]) };
 
 /* Keys that the documentation promises for features which this version does not have. */
 static const char *const later[] = {
-	"cache_size", "mirror", NULL
+	"mirror", NULL
 };
 
 const struct confkey *

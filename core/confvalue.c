@@ -73,6 +73,11 @@ confvalue_path(const char *text, char **out, struct err *err)
 		}
 		p += len;
 	}
+	/* No file could name it so: what surrounds a value does not count. */
+	if (path.len > 0 && path.data[path.len - 1] == ' ') {
+		buf_release(&path);
+		return err_set(err, EINVAL, "'%s' names a directory that ends in a space", text);
+	}
 	if (path.len == 0)
 		buf_putc(&path, '/');
 	*out = buf_steal(&path, NULL);

@@ -24,12 +24,15 @@
 #include "cleanup.h"
 #include "io.h"
 #include "limits.h"
+#include "sandboxstate.h"
 #include "log.h"
+#include "workerstate.h"
 
 enum {
 	ANSWER_MS = 60000,	/* purge and reload touch the disk; everything else is instant */
 	POKE_MS = 10000,	/* a poke is a courtesy: the daemon looks for itself soon enough */
 	WRITE_MS = 10000,
+	LOOK_MS = 1000,		/* whether anybody is there to answer */
 	BACKLOG = 16,
 	ANSWER_BYTES = 1 << 20,	/* one line of an answer: the status of a large site */
 };
@@ -69,7 +72,7 @@ open_run_dir(const struct conf *conf, uid_t uid, gid_t gid, struct err *err)
 	bool made;
 
 	made = mkdir(conf->run_dir, 0755) == 0;
-	dir = open(conf->run_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	dir = io_openat(AT_FDCWD, conf->run_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 	if (dir < 0)
 		return err_set(err, errno, "cannot open run_dir '%s': %s", conf->run_dir,
 			       strerrordesc_np(errno));
@@ -175,7 +178,7 @@ dial(const struct conf *conf, struct err *err)
 	CLEANUP_FD int dir = -1;
 	int fd;
 
-	dir = open(conf->run_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	dir = io_openat(AT_FDCWD, conf->run_dir, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
 	if (dir < 0 && (errno == ENOENT || errno == ENOTDIR))
 		return err_set(err, ENOTCONN, "the daemon is not running: there is no '%s'",
 			       conf->run_dir);
@@ -291,8 +294,34 @@ take_lines(struct answer *a, struct buf *in, struct err *err)
 	return rc;
 }
 
+/*
+ * Waits for a part of the answer, and looks meanwhile whether there is a worker that could give one:
+ * the socket outlives it, and takes requests for the next.
+ */
 static int
-read_answer(int fd, struct answer *a, int timeout_ms, struct err *err)
+wait_for_answer(const struct conf *conf, int fd, long long deadline, struct err *err)
+{
+	CLEANUP_BUF struct buf why = BUF_INIT;
+	struct worker_state state;
+	int rc;
+
+	do {
+		long long look = io_monotonic_ms() + LOOK_MS;
+
+		rc = wait_for(fd, POLLIN, deadline != 0 && deadline < look ? deadline : look);
+		if (rc != -ETIMEDOUT || (deadline != 0 && io_monotonic_ms() >= deadline))
+			break;
+	} while (worker_state_read(conf->run_dir, &state) != 0 || !worker_state_is_down(&state));
+	if (rc == 0)
+		return 0;
+	if (rc != -ETIMEDOUT || (deadline != 0 && io_monotonic_ms() >= deadline))
+		return err_set(err, -rc, "no answer from the daemon: %s", strerrordesc_np(-rc));
+	worker_state_describe(&state, &why);
+	return err_refuse(err, CODE_BUSY, "the daemon does not serve now: %s", buf_str(&why));
+}
+
+static int
+read_answer(const struct conf *conf, int fd, struct answer *a, int timeout_ms, struct err *err)
 {
 	CLEANUP_BUF struct buf in = BUF_INIT;
 	long long deadline = timeout_ms > 0 ? io_monotonic_ms() + timeout_ms : 0;
@@ -311,10 +340,7 @@ read_answer(int fd, struct answer *a, int timeout_ms, struct err *err)
 		} else if (n == 0) {
 			rc = err_set(err, ECONNRESET, "the daemon ended before it answered");
 		} else if (errno == EAGAIN || errno == EINTR) {
-			rc = wait_for(fd, POLLIN, deadline);
-			if (rc != 0)
-				err_set(err, -rc, "no answer from the daemon: %s",
-					strerrordesc_np(-rc));
+			rc = wait_for_answer(conf, fd, deadline, err);
 		} else {
 			rc = err_set(err, errno, "cannot read the daemon's answer: %s",
 				     strerrordesc_np(errno));
@@ -336,7 +362,7 @@ call(const struct conf *conf, const char *request, int timeout_ms, struct answer
 	rc = send_request(fd, request, err);
 	if (rc != 0)
 		return rc;
-	return read_answer(fd, answer, timeout_ms, err);
+	return read_answer(conf, fd, answer, timeout_ms, err);
 }
 
 int
@@ -357,4 +383,25 @@ control_poke(const struct conf *conf)
 
 	/* Nothing depends on it: a daemon looks for changed rows by itself. */
 	(void)call(conf, "poke", POKE_MS, &answer, NULL);
+}
+
+void
+control_confined(const struct conf *conf)
+{
+	static const enum sandbox_role told[] = {
+		SANDBOX_UPDATER, SANDBOX_FETCHER, SANDBOX_VERIFIER,
+	};
+
+	for (size_t i = 0; i < sizeof(told) / sizeof(told[0]); i++) {
+		CLEANUP_BUF struct buf request = BUF_INIT;
+		struct answer answer = { .line = NULL };
+		struct sandbox_state state;
+
+		if (!sandbox_board_get(told[i], &state))
+			continue;
+		buf_puts(&request, "confined ");
+		sandbox_state_pack(&state, &request);
+		if (call(conf, buf_str(&request), POKE_MS, &answer, NULL) != 0)
+			return;
+	}
 }

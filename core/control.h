@@ -15,7 +15,10 @@
  *   purge <seconds>      ok <n>  |  err ...        expired objects older than that
  *   poke                 ok                        rows changed: from the answer on they are seen
  *   reload               ok  |  err ...
+ *   exchange             ok                        the program on disk is tried: workerstate.h tells
  *   status               one JSON object, then ok
+ *   confined <hex>       ok  |  err ...            what is in force in an updater, or in one of its
+ *                                                  children (sandboxstate.h); by the daemon's user
  */
 #ifndef VMI_CONTROL_H
 #define VMI_CONTROL_H
@@ -49,5 +52,8 @@ int control_call(const struct conf *conf, const char *request,
 
 /* Tells a daemon, if there is one, that rows changed. */
 void control_poke(const struct conf *conf);
+
+/* Tells a daemon, if there is one, what is in force in this process, an updater, and its children. */
+void control_confined(const struct conf *conf);
 
 #endif

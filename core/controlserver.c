@@ -23,6 +23,7 @@
 #include "limits.h"
 #include "log.h"
 #include "purge.h"
+#include "sandboxstate.h"
 #include "stamp.h"
 
 enum { TELL_EVERY_MS = 200, SETTLE_MS = 8000 };
@@ -138,48 +139,6 @@ do_heal(struct engine *e, struct client *c, const char *arg)
 	engine_examine(e, &c->digest, true);
 }
 
-/* What is on its way in block mode goes with the rest. */
-static void
-evict_blocks(struct engine *e, const struct digest *d)
-{
-	struct lazyjob *job = engine_find_lazyjob(e, d);
-	bool waited_for = job != NULL && (job->waiting || job->asked);
-	struct err why = { 0 };
-
-	if (job != NULL)
-		engine_drop_lazyjob(e, job);
-	if (waited_for) {
-		err_set(&why, ENOENT, "the image was evicted while it was being fetched");
-		engine_answer(e, d, why.rc, NULL, &why);
-	}
-	store_blocks_drop(e->config.store, d);
-	engine_drop_heal(e, d);
-	err_set(&why, ENOENT, "the image was evicted");
-	engine_drop_examination(e, d, &why);
-	engine_forget_audited(e, d);
-}
-
-static int
-evict(struct engine *e, const struct digest *d, struct err *err)
-{
-	int rc;
-
-	if (engine_is_open(e, d))
-		return err_refuse(err, CODE_BUSY, "the image is open; close what reads it first");
-	rc = catalogue_begin(e->catalogue, err);
-	if (rc == 0)
-		rc = catalogue_object_evicted(e->catalogue, d, err);
-	if (rc == 0)
-		rc = catalogue_commit(e->catalogue, err);
-	if (rc != 0) {
-		catalogue_rollback(e->catalogue);
-		return rc;
-	}
-	evict_blocks(e, d);
-	engine_rows_changed(e);
-	return store_object_remove(e->config.store, d, err);
-}
-
 static void
 do_evict(struct engine *e, struct client *c, const char *arg)
 {
@@ -190,7 +149,7 @@ do_evict(struct engine *e, struct client *c, const char *arg)
 	if (!digest_parse(arg, &d))
 		rc = err_set(&err, EINVAL, "'%s' is no SHA-512", arg);
 	else
-		rc = evict(e, &d, &err);
+		rc = engine_evict(e, &d, &err);
 	reply_rc(e, c, rc, &err);
 }
 
@@ -249,6 +208,22 @@ do_reload(struct engine *e, struct client *c, const char *arg)
 }
 
 static void
+do_exchange(struct engine *e, struct client *c, const char *arg)
+{
+	struct err err = { 0 };
+
+	(void)arg;
+	if (e->config.ops.exchange == NULL) {
+		reply_rc(e, c, err_set(&err, ENOTSUP, "there is nothing to exchange"), &err);
+		return;
+	}
+	/* Answered before: this worker ends soon. */
+	reply(c, "ok");
+	c->closing = true;
+	e->config.ops.exchange(e->config.ops.arg);
+}
+
+static void
 do_status(struct engine *e, struct client *c, const char *arg)
 {
 	struct engine_status status;
@@ -263,11 +238,39 @@ do_status(struct engine *e, struct client *c, const char *arg)
 	jsonw_string(&w, "version", PACKAGE_VERSION);
 	jsonw_string(&w, "daemon", "running");
 	engine_status_each(&status, engine_figure_json, &w);
+	sandbox_board_json(&w);
 	jsonw_close(&w, '}');
 	buf_putc(&text, '\n');
 	send_text(c, &text);
 	buf_release(&text);
 	reply_rc(e, c, 0, NULL);
+}
+
+/* Shown, and nothing else: whoever is the daemon's user could stop the daemon as well. */
+static bool
+is_told_by_its_user(const struct client *c, const struct sandbox_state *state)
+{
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+
+	return getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 &&
+	       peer.uid == geteuid() && state->uid == geteuid() &&
+	       (state->role == SANDBOX_UPDATER || state->role == SANDBOX_FETCHER ||
+		state->role == SANDBOX_VERIFIER);
+}
+
+static void
+do_confined(struct engine *e, struct client *c, const char *arg)
+{
+	struct sandbox_state state;
+	struct err err = { 0 };
+	int rc = 0;
+
+	if (!sandbox_state_unpack(arg, &state) || !is_told_by_its_user(c, &state))
+		rc = err_set(&err, EINVAL, "this is not what an updater says of itself");
+	else
+		sandbox_board_note(&state);
+	reply_rc(e, c, rc, &err);
 }
 
 static const struct request {
@@ -282,7 +285,9 @@ static const struct request {
 	{ "damaged", do_damaged },
 	{ "poke", do_poke },
 	{ "reload", do_reload },
+	{ "exchange", do_exchange },
 	{ "status", do_status },
+	{ "confined", do_confined },
 };
 
 static void

@@ -267,6 +267,15 @@ find_run(struct deliver *d, uint32_t id)
 	return NULL;
 }
 
+/* What has ended before is to be noted; the others are delivered again. */
+static void
+forget_lost(struct deliver *d)
+{
+	for (size_t i = d->n_runs; i-- > 0;)
+		if (!d->runs[i].ended)
+			forget_run(d, &d->runs[i]);
+}
+
 static int
 reap(struct deliver *d, struct err *err)
 {
@@ -277,7 +286,9 @@ reap(struct deliver *d, struct err *err)
 	while ((rc = runner_reap(d->config.runner, &id, &status, &timed_out, &d->output)) == 1) {
 		struct run *run = find_run(d, id);
 
-		if (run != NULL)
+		if (id == RUNNER_ALL)
+			forget_lost(d);
+		else if (run != NULL)
 			end_run(d, run, status, timed_out);
 	}
 	if (rc >= 0)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 
 #include "buf.h"
@@ -58,6 +59,38 @@ digest_parse(const char *hex, struct digest *d)
 	return true;
 }
 
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+static void *
+crypto_malloc(size_t size, const char *file, int line)
+{
+	(void)file;
+	(void)line;
+	return xmalloc(size);
+}
+
+static void *
+crypto_realloc(void *p, size_t size, const char *file, int line)
+{
+	(void)file;
+	(void)line;
+	return xrealloc(p, size);
+}
+
+static void
+crypto_free(void *p, const char *file, int line)
+{
+	(void)file;
+	(void)line;
+	free(p);
+}
+
+void
+digest_setup(void)
+{
+	CRYPTO_set_mem_functions(crypto_malloc, crypto_realloc, crypto_free);
+}
+
 struct digest_state *
 digest_state_new(void)
 {
@@ -65,7 +98,7 @@ digest_state_new(void)
 
 	s->ctx = EVP_MD_CTX_new();
 	if (s->ctx == NULL)
-		abort();
+		out_of_memory();
 	digest_state_reset(s);
 	return s;
 }

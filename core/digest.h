@@ -13,6 +13,12 @@ struct digest {
 	unsigned char bytes[DIGEST_BYTES];
 };
 
+/*
+ * To be called before anything else has used OpenSSL: its memory is xmalloc()'s, because a signature
+ * or certificate that there is no memory to check would look like a bad one.
+ */
+void digest_setup(void);
+
 bool digest_equal(const struct digest *a, const struct digest *b);
 void digest_hex(const struct digest *d, char hex[DIGEST_HEX + 1]);	/* lower case */
 

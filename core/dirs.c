@@ -13,6 +13,7 @@
 
 #include "cleanup.h"
 #include "handlerdir.h"
+#include "io.h"
 
 /* mkdir -p of everything above the last name. */
 static int
@@ -89,7 +90,7 @@ make_one(const char *key, const char *path, mode_t mode, uid_t uid, gid_t gid, s
 	 * Everything else goes through the descriptor, so that the name cannot be exchanged
 	 * meanwhile.
 	 */
-	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fd = io_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 	if (fd < 0 || fstat(fd, &st) != 0)
 		return err_set(err, errno, "%s '%s' cannot be opened: %s", key, path,
 			       strerrordesc_np(errno));
@@ -164,7 +165,8 @@ dirs_lock(const struct conf *conf, uid_t uid, gid_t gid, unsigned wait_seconds, 
 
 	*out = -1;
 	/* Nothing is written to it: whoever owns run_dir could have put any file in its place. */
-	fd = open(path, O_RDONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+	fd = io_openat(AT_FDCWD, path,
+		       O_RDONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return err_set(err, errno, "lock '%s' cannot be opened: %s", path,
 			       strerrordesc_np(errno));

@@ -69,8 +69,8 @@ engine_add_job(struct engine *e, struct job *job)
 	pthread_mutex_unlock(&e->lock);
 }
 
-static void
-drop_job(struct engine *e, struct job *job)
+void
+engine_drop_job(struct engine *e, struct job *job)
 {
 	struct job **p = &e->jobs;
 
@@ -79,6 +79,7 @@ drop_job(struct engine *e, struct job *job)
 	pthread_mutex_lock(&e->lock);
 	*p = job->next;
 	pthread_mutex_unlock(&e->lock);
+	store_dismiss(e->config.store, &job->digest);
 	job_free(job);
 }
 
@@ -149,17 +150,18 @@ engine_rows_changed(struct engine *e)
 
 /* ---- jobs -------------------------------------------------------------------------------- */
 
+/*
+ * Readers of a daemon get the bytes as soon as they are verified.  A command is answered when the
+ * file is in the store and its row says so: it has nothing to read, and will say that all is done.
+ */
 static void
-answer_job(struct engine *e, struct job *job)
+answer_job(struct engine *e, struct job *job, struct blockfile *file)
 {
 	if (!job->waiting)
 		return;
-	if (job->state == JOB_STORING) {
-		struct blockfile *f = intake_blockfile(job->intake);
-
+	if (job->state == (e->config.daemon ? JOB_STORING : JOB_DONE)) {
 		job->waiting = false;
-		engine_answer(e, &job->digest, f != NULL ? 0 : -EIO, f, NULL);
-		blockfile_unref(f);
+		engine_answer(e, &job->digest, file != NULL ? 0 : -EIO, file, NULL);
 	} else if (job->state == JOB_BACKOFF) {
 		job->waiting = false;
 		engine_answer(e, &job->digest, job->result.rc, NULL, &job->result);
@@ -178,7 +180,7 @@ end_job(struct engine *e, struct job *job, struct blockfile *file)
 {
 	struct digest d = job->digest;
 
-	drop_job(e, job);
+	engine_drop_job(e, job);
 	if (file != NULL)
 		engine_note_audited(e, &d, file);
 	control_answer_watchers(e, &d, 0, NULL);
@@ -196,14 +198,18 @@ run_job(struct engine *e, struct job *job)
 	do {
 		before = job->state;
 		more = job_step(job, &env);
-		answer_job(e, job);
-		if (job->state == before)
-			continue;
 		if (file == NULL)
 			file = hold_file(job);
+		answer_job(e, job, file);
+		if (job->state == before)
+			continue;
 		/* Readers have been given these bytes, but the disk did not keep them. */
 		if (before == JOB_STORING && job->state == JOB_BACKOFF)
 			engine_tell_lost(e, &job->digest);
+		if (job->state == JOB_BACKOFF)
+			store_dismiss(e->config.store, &job->digest);
+		if (job->state == JOB_BACKOFF && job->result.code == CODE_FULL)
+			job->free_then = engine_disk_full(e);
 		if (job->state == JOB_BACKOFF || job->state == JOB_DONE) {
 			engine_tell_activity(e, &job->digest, false);
 			engine_rows_changed(e);
@@ -240,6 +246,35 @@ next_job(struct engine *e)
 	return running < places - 1 || places == 1 ? idle : NULL;
 }
 
+/* One that found no room waits for room, and not for a time. */
+static bool
+is_due(struct engine *e, struct job *job)
+{
+	long long now = io_monotonic_ms();
+
+	if (job->state != JOB_BACKOFF || job->gave_up || now < job->retry_at)
+		return false;
+	if (job->result.code != CODE_FULL)
+		return true;
+	job->retry_at = now + LIMIT_ROOM_LOOK_MS;
+	return engine_room_came(e, &job->digest, job->size, job->free_then, job->failed_at);
+}
+
+/* With room promised to it, or not at all. */
+static void
+start_job(struct engine *e, struct job *job, const struct job_env *env)
+{
+	struct err err = { 0 };
+
+	if (engine_make_room(e, &job->digest, job->size, job->waiting || job->pending, &err) != 0) {
+		job_refuse(job, env, &err);
+		return;
+	}
+	job_start(job, env);
+	if (job->state == JOB_BACKOFF && job->result.code == CODE_FULL)
+		job->free_then = engine_disk_full(e);
+}
+
 static void
 run_jobs(struct engine *e)
 {
@@ -248,15 +283,15 @@ run_jobs(struct engine *e)
 
 	for (job = e->jobs; job != NULL; job = next) {
 		next = job->next;
-		if (job->state == JOB_BACKOFF && !job->gave_up && io_monotonic_ms() >= job->retry_at) {
+		if (is_due(e, job)) {
 			job_requeue(job);
 			engine_tell_activity(e, &job->digest, true);
 		}
 		run_job(e, job);
 	}
 	while ((job = next_job(e)) != NULL) {
-		job_start(job, &env);
-		answer_job(e, job);
+		start_job(e, job, &env);
+		answer_job(e, job, NULL);
 		if (job->state == JOB_BACKOFF) {
 			engine_tell_activity(e, &job->digest, false);
 			engine_rows_changed(e);
@@ -292,7 +327,7 @@ review_jobs(struct engine *e)
 			engine_answer(e, &job->digest, err.rc, NULL, &err);
 		}
 		job->waiting = false;
-		drop_job(e, job);
+		engine_drop_job(e, job);
 	}
 }
 
@@ -305,6 +340,7 @@ engine_look(struct engine *e)
 	 */
 	e->data_version = catalogue_data_version(e->catalogue);
 	engine_rows_changed(e);
+	engine_room_changed(e);
 	review_jobs(e);
 	engine_review_lazyjobs(e);
 	engine_drop_unwanted(e);
@@ -348,7 +384,7 @@ static int
 wait_ms(struct engine *e)
 {
 	long long now = io_monotonic_ms();
-	int wait = engine_timers_wait(e, now), blocks, events;
+	int wait = engine_timers_wait(e, now), blocks, events, room;
 
 	for (struct job *job = e->jobs; job != NULL; job = job->next)
 		if (job->state == JOB_BACKOFF && !job->gave_up)
@@ -357,6 +393,8 @@ wait_ms(struct engine *e)
 		wait = sooner(wait, 250);
 	if (e->adoption != NULL)
 		wait = 0;
+	if ((room = engine_trim_wait(e, now)) >= 0)
+		wait = sooner(wait, room);
 	if ((blocks = engine_lazyjobs_wait(e, now)) >= 0)
 		wait = sooner(wait, blocks);
 	if ((events = engine_events_wait(e)) >= 0)
@@ -450,6 +488,7 @@ turn(struct engine *e, struct err *err, int *rc)
 	run_jobs(e);
 	serve_clients(e, fds, n);
 	engine_events_run(e, fds[POLL_EVENTS].revents != 0);
+	engine_trim(e);
 	engine_adopt_step(e);
 	return false;
 }
@@ -460,6 +499,8 @@ engine_run(struct engine *e, struct err *err)
 	int rc = 0;
 
 	engine_adopt(e);
+	if (e->config.daemon)
+		engine_clock_start(e);
 	engine_timers_start(e);
 	engine_events_start(e);
 	engine_look(e);
@@ -467,6 +508,7 @@ engine_run(struct engine *e, struct err *err)
 		if (turn(e, err, &rc))
 			break;
 	} while (e->config.daemon || !idle(e));
+	engine_save_uses(e);
 	return rc;
 }
 
@@ -488,6 +530,7 @@ engine_new(struct engine **out, const struct engine_config *config, struct err *
 	e->next_expiry = INT64_MAX;
 	pthread_mutex_init(&e->lock, NULL);
 	pthread_rwlock_init(&e->lazies, NULL);
+	pthread_mutex_init(&e->room.lock, NULL);
 	e->status.started = stamp_now();
 	e->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	e->notify_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -516,7 +559,7 @@ engine_free(struct engine *e)
 		engine_drop_lazyjob(e, e->lazyjobs);
 	lanes_free(e->lanes);
 	while (e->jobs != NULL)
-		drop_job(e, e->jobs);
+		engine_drop_job(e, e->jobs);
 	engine_free_inbox(e);
 	engine_free_examinations(e);
 	control_drop_all(e);
@@ -527,6 +570,8 @@ engine_free(struct engine *e)
 	catalogue_close(e->catalogue);
 	conf_free(e->own_conf);
 	conf_free(e->new_conf);
+	free(e->room.uses);
+	pthread_mutex_destroy(&e->room.lock);
 	pthread_rwlock_destroy(&e->lazies);
 	pthread_mutex_destroy(&e->lock);
 	free(e);

@@ -63,6 +63,8 @@ struct engine_ops {
 	void (*activity)(void *arg, const struct digest *d, bool active);
 	/* The control socket asked for a reload; ends in engine_reconfigure() if all is well. */
 	int (*reload)(void *arg, struct err *err);
+	/* The control socket asked for the program on disk to take over. */
+	void (*exchange)(void *arg);
 	/* Whether a file of the object is open in the mount. */
 	bool (*is_open)(void *arg, const struct digest *d);
 	void *arg;		/* every function may be NULL */
@@ -110,6 +112,8 @@ void engine_heal(struct engine *e, struct blockfile *f, int64_t g, const char *w
  */
 void engine_audit(struct engine *e, const struct digest *d);
 void engine_poke(struct engine *e);				/* rows may have changed */
+/* Somebody opened or closed a file of it: the least recently used go first. */
+void engine_used(struct engine *e, const struct digest *d);
 void engine_shown(struct engine *e, uint64_t ticket);		/* the changes up to this one can be seen by everybody */
 void engine_reconfigure(struct engine *e, struct conf *conf);	/* takes conf */
 
@@ -129,6 +133,12 @@ struct engine_status {
 	int64_t corrupt_granules, healed_granules, reused_bytes;
 	int64_t events_waiting, events_failed;	/* for handlers; now */
 	struct store_usage usage;
+	int64_t cache_used;		/* what counts against usage.limit */
+	int64_t expired_bytes;		/* of it, of stored files that only withdrawn images name */
+	int64_t pinned;			/* images; now */
+	int64_t evicted_images, evicted_bytes;	/* to make room */
+	int64_t room_refusals, last_room_refusal;	/* with code 52; seconds UTC, 0: never */
+	struct err clock;			/* rc 0: nothing is wrong with it (clock.h) */
 };
 void engine_status(struct engine *e, struct engine_status *out);
 

@@ -286,6 +286,7 @@ engine_adopt(struct engine *e)
 	struct err err = { 0 };
 	int n_moves;
 
+	engine_finish_leaving(e);
 	e->adoption = a;
 	if (catalogue_object_each(e->catalogue, add_row, a, &err) != 0) {
 		log_err(LOG_LVL_ERROR, "start", &err);
@@ -297,6 +298,8 @@ engine_adopt(struct engine *e)
 	do
 		n_moves = store_reconcile(e->config.store, &walk, &err);
 	while (n_moves == MOVES_A_STEP);
+	if (n_moves >= 0 && store_recount(e->config.store, &err) != 0)
+		log_err(LOG_LVL_ERROR, "cache directory", &err);
 	if (n_moves < 0) {
 		/* Half a walk proves nothing missing. */
 		log_err(LOG_LVL_ERROR, "cache directory", &err);

@@ -295,13 +295,15 @@ note_good(struct engine *e, const struct examination *x)
 {
 	struct object_row row;
 	struct err err = { 0 };
-	bool degraded;
+	bool accused;
 
-	if (catalogue_object_get(e->catalogue, &x->digest, &row, &err) != 0)
+	/* What was found bad meanwhile has its own end. */
+	if (engine_is_healing_one(e, &x->digest) ||
+	    catalogue_object_get(e->catalogue, &x->digest, &row, &err) != 0)
 		return;
-	degraded = row.degraded;
+	accused = row.degraded || row.corrupt;
 	object_row_release(&row);
-	if (!degraded)
+	if (!accused)
 		return;
 	if (catalogue_object_healed(e->catalogue, &x->digest, "the whole file was hashed and is right",
 				    stamp_now(), &err) != 0)

@@ -36,6 +36,7 @@ struct heal {
 	size_t n_wanted;
 	int64_t n_healed;
 	bool told;			/* the row says corrupt */
+	char *owed;			/* why it is bad: the row was to say so, and could not */
 	bool degraded;			/* the row says so */
 	bool rebuilding, rebuilt;	/* the pass over the whole file */
 	int n_failed;			/* in a row */
@@ -86,6 +87,7 @@ engine_drop_heal(struct engine *e, const struct digest *d)
 	end_lazy(heal);
 	blockfile_unref(heal->file);
 	free(heal->wanted);
+	free(heal->owed);
 	free(heal);
 }
 
@@ -94,6 +96,14 @@ engine_free_heals(struct engine *e)
 {
 	while (e->heals != NULL)
 		engine_drop_heal(e, &e->heals->digest);
+}
+
+bool
+engine_is_healing_one(const struct engine *e, const struct digest *d)
+{
+	const struct heal *heal = find(e, d);
+
+	return heal != NULL && (heal->n_wanted > 0 || heal->rebuilding);
 }
 
 bool
@@ -136,7 +146,19 @@ want_no_more(struct heal *heal, int64_t g)
 
 /* ---- rows and counters --------------------------------------------------------------------- */
 
-static void
+static int
+note_healed(struct engine *e, const struct heal *heal, const char *how, int64_t now, struct err *err)
+{
+	struct catalogue *c = e->catalogue;
+	int rc = 0;
+
+	if (heal->owed != NULL)
+		rc = catalogue_object_corrupt(c, &heal->digest, heal->owed, false, now, err);
+	return rc == 0 ? catalogue_object_healed(c, &heal->digest, how, now, err) : rc;
+}
+
+/* Whether the row says so now.  If not, the next look at the whole file says what it finds. */
+static bool
 note(struct engine *e, const struct heal *heal, const char *why, bool healed, bool degraded)
 {
 	struct catalogue *c = e->catalogue;
@@ -145,7 +167,7 @@ note(struct engine *e, const struct heal *heal, const char *why, bool healed, bo
 	int rc = catalogue_begin(c, &err);
 
 	if (rc == 0 && healed)
-		rc = catalogue_object_healed(c, &heal->digest, why, now, &err);
+		rc = note_healed(e, heal, why, now, &err);
 	else if (rc == 0)
 		rc = catalogue_object_corrupt(c, &heal->digest, why, degraded, now, &err);
 	if (rc == 0)
@@ -155,6 +177,21 @@ note(struct engine *e, const struct heal *heal, const char *why, bool healed, bo
 		log_err(LOG_LVL_ERROR, "catalogue", &err);
 	}
 	engine_rows_changed(e);
+	return rc == 0;
+}
+
+/* Bad bytes are mended all the same: it is told of when the catalogue can be written again. */
+static void
+note_bad(struct engine *e, struct heal *heal, const char *why, bool degraded)
+{
+	if (note(e, heal, why, false, degraded)) {
+		heal->told = true;
+		heal->degraded = heal->degraded || degraded;
+		free(heal->owed);
+		heal->owed = NULL;
+	} else if (heal->owed == NULL && !heal->told) {
+		heal->owed = xstrdup(why);
+	}
 }
 
 static void
@@ -194,8 +231,7 @@ found_bad(struct engine *e, struct heal *heal, struct blockfile *f, int64_t g, c
 	engine_forget_audited(e, &heal->digest);
 	keep_bad_bytes(e, f, g);
 	if (!heal->told)
-		note(e, heal, why, false, false);
-	heal->told = true;
+		note_bad(e, heal, why, false);
 }
 
 /* ---- the outcome --------------------------------------------------------------------------- */
@@ -225,8 +261,7 @@ lose(struct engine *e, struct heal *heal, int64_t g, const struct err *why)
 
 	told.rc = -EIO;
 	if (!heal->degraded)
-		note(e, heal, why->text, false, true);
-	heal->degraded = heal->told = true;
+		note_bad(e, heal, why->text, true);
 	engine_tell_failed(e, &heal->digest, g, 1, &told);
 	engine_heal_outcome(e, &heal->digest, g, why);
 }
@@ -516,6 +551,10 @@ engine_run_heals(struct engine *e)
 		case LAZY_ROOTING:
 		case LAZY_SERVING:
 		case LAZY_FULL:
+			if (!lanes_are_stuck(e->lanes))
+				break;
+			err_refuse(&why, CODE_BUSY, "no thread or process to fetch it");
+			lose_all(e, heal, &why);
 			break;
 		case LAZY_UNFIT:
 		case LAZY_BROKEN:

@@ -14,6 +14,7 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include "clock.h"
 #include "engine.h"
 #include "job.h"
 #include "lanes.h"
@@ -80,12 +81,22 @@ struct lazyjob {
 	int n_checks;			/* passes that found the file changed */
 	int n_failed;			/* in a row, for the back-off */
 	long long retry_at, failed_at;	/* monotonic ms; STORED: retry_at of the row */
+	int64_t free_then;		/* BACKOFF: what the disk had when it had no room, or -1 */
 	struct err result;
 	struct lazy *lazy;
 	struct blockfile *file;
 	int64_t bytes;			/* that are here, while there is no file */
 	bool due;			/* all of it is to be fetched, whoever reads */
 	struct reuse *reuse;		/* blocks of an older version are being taken over */
+};
+
+struct clock_watch {
+	enum clock_state state;
+	int64_t seen;			/* the last good one; 0: never */
+	int64_t noted;			/* likewise, in the catalogue */
+	struct clock_ahead ahead;	/* for how long it has been */
+	int64_t ahead_noted;		/* its seconds in the catalogue; -1: none are there */
+	long long looked;		/* monotonic ms: when it was counted; 0: not in this run */
 };
 
 struct client {				/* of the control socket */
@@ -100,6 +111,16 @@ struct client {				/* of the control socket */
 	uint64_t ticket;		/* until this is shown, */
 	long long answer_by;		/* or until this moment (monotonic ms) */
 	bool closing;
+};
+
+/* engine_room.c */
+struct use;
+
+struct room {
+	pthread_mutex_t lock;		/* of uses; taken alone */
+	struct use *uses;		/* since they were saved last */
+	size_t n_uses;
+	long long counted_at, planned_at, trim_at;	/* monotonic ms; 0: never, or at once */
 };
 
 struct engine {
@@ -134,8 +155,10 @@ struct engine {
 	int64_t next_update;		/* seconds UTC; 0: never */
 	int64_t next_expiry;		/* seconds UTC */
 	uint32_t updater, rechecker;	/* starter ids; 0: not running */
+	struct room room;
 	struct engine_events *events;	/* engine_events.c; NULL: not a daemon */
 	struct adoption *adoption;	/* objects still to be hashed; NULL: none */
+	struct clock_watch clock;
 	bool starter_gone;		/* its socket is at its end: always readable */
 };
 
@@ -150,6 +173,7 @@ struct job *engine_find_job(struct engine *e, const struct digest *d);
 void engine_rows_changed(struct engine *e);
 void engine_look(struct engine *e);	/* at rows that others may have changed: what is shown, and what is to be fetched */
 void engine_add_job(struct engine *e, struct job *job);
+void engine_drop_job(struct engine *e, struct job *job);
 void engine_answer(struct engine *e, const struct digest *d, int rc, struct blockfile *f,
 		   const struct err *why);
 void engine_tell_activity(struct engine *e, const struct digest *d, bool active);
@@ -216,6 +240,32 @@ void engine_drop_unwanted(struct engine *e);
 void engine_end_lingering(struct engine *e);
 int engine_linger_wait(const struct engine *e);	/* ms until it is to be looked at, -1 never */
 
+/*
+ * engine_room.c: room for images.  make_room: promised to d (store_dismiss() when it is not needed
+ * any more), or -ENOSPC with CODE_FULL and what takes it.  urgent: somebody waits for it, or it is
+ * the new version of what is here.  may_ask_again: whether a reader's wish is worth another look.
+ * room_came: whether somebody who was refused and has no reader may try again.  free_then: what the
+ * disk had when it said ENOSPC itself, -1 if it did not.  changed: what may leave is something else
+ * now.
+ */
+int engine_make_room(struct engine *e, const struct digest *d, int64_t size, bool urgent,
+		     struct err *err);
+bool engine_may_ask_again(struct engine *e, const struct digest *d, int64_t size,
+			  int64_t free_then, long long failed_at);
+bool engine_room_came(struct engine *e, const struct digest *d, int64_t size, int64_t free_then,
+		      long long failed_at);
+int64_t engine_disk_full(struct engine *e);	/* it said so itself: free_then, for later */
+void engine_save_uses(struct engine *e);
+void engine_room_changed(struct engine *e);
+void engine_trim(struct engine *e);		/* back to cache_size, a few at a time */
+int engine_trim_wait(const struct engine *e, long long now);
+
+/* engine_evict.c: what leaves.  evict: an admin's word.  items: of evict_plan(); may be changed. */
+struct evict_item;
+int engine_evict(struct engine *e, const struct digest *d, struct err *err);
+int engine_evict_items(struct engine *e, struct evict_item *items, size_t n, struct err *err);
+void engine_finish_leaving(struct engine *e);	/* what a crash cut */
+
 /* engine_sources.c: where the bytes of an image, and of its tree, can come from. */
 struct sources {
 	struct lazy_source *items;
@@ -236,6 +286,7 @@ bool engine_heal_after_rebuild(struct engine *e, const struct pass *pass);	/* tr
 void engine_drop_heal(struct engine *e, const struct digest *d);	/* its object is gone */
 void engine_free_heals(struct engine *e);
 bool engine_is_healing(const struct engine *e);
+bool engine_is_healing_one(const struct engine *e, const struct digest *d);
 
 /*
  * engine_examine.c: whole files, for integrity = open, and for a command, which is answered.
@@ -260,6 +311,10 @@ void engine_timers_run(struct engine *e);
 int engine_timers_wait(const struct engine *e, long long now);	/* ms until the next, -1 never */
 void engine_plan_prefetch(struct engine *e);
 void engine_reap(struct engine *e);
+
+/* engine_clock.c: while the clock is not good nothing is deleted for its age. */
+void engine_clock_start(struct engine *e);
+bool engine_clock_is_good(struct engine *e);	/* looks at it */
 
 /* engine_events.c: handlers.  changed: of rows; readable: the descriptor is. */
 void engine_events_start(struct engine *e);

@@ -243,6 +243,7 @@ take_conf(struct engine *e, struct conf *conf)
 	conf_free(e->own_conf);
 	e->own_conf = conf;
 	store_reconfigure(e->config.store, conf);
+	engine_room_changed(e);
 	lanes_reconfigure(e->lanes, conf);
 	engine_timers_start(e);
 	engine_events_reload(e);

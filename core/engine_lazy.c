@@ -143,6 +143,7 @@ engine_stop_lazyjob(struct engine *e, struct lazyjob *job)
 	job->filling = false;
 	job->fill = LAZY_FILL_NOT;
 	job->wish = -1;
+	store_dismiss(e->config.store, &job->digest);
 }
 
 void
@@ -189,7 +190,8 @@ engine_add_lazyjob(struct engine *e, const struct object_row *row)
 static int
 note_failure(struct engine *e, struct lazyjob *job, struct err *err)
 {
-	int64_t next_try = stamp_now() + (job->retry_at - job->failed_at) / 1000;
+	int64_t next_try = job->result.code == CODE_FULL ? 0 :
+			   stamp_now() + (job->retry_at - job->failed_at) / 1000;
 
 	return catalogue_object_failed(e->catalogue, &job->digest, job->result.code,
 				       job->result.text, false, next_try, err);
@@ -204,8 +206,13 @@ set_backoff(struct lazyjob *job, const struct err *why)
 		random = 0;
 	job->result = *why;
 	job->result.rc = plan_reader_errno(why);
-	job->n_failed++;
 	job->failed_at = io_monotonic_ms();
+	job->free_then = -1;
+	if (why->code == CODE_FULL) {
+		job->retry_at = job->failed_at + LIMIT_ROOM_LOOK_MS;
+		return;
+	}
+	job->n_failed++;
 	job->retry_at = job->failed_at + plan_backoff_ms(job->n_failed, random, 0);
 }
 
@@ -215,7 +222,7 @@ answer_failure(struct engine *e, struct lazyjob *job)
 {
 	struct err why = job->result;
 
-	e->counters.failed_tries++;
+	e->counters.failed_tries += why.code != CODE_FULL;
 	engine_log_lazyjob(LOG_LVL_WARNING, job, &why);
 	job->asked = false;
 	if (job->waiting) {
@@ -243,11 +250,13 @@ fail_row(struct engine *e, struct lazyjob *job)
 void
 engine_fail_lazyjob(struct engine *e, struct lazyjob *job, const struct err *why)
 {
-	bool served = job->file != NULL;
+	bool served = job->file != NULL, began = job->lazy != NULL;
 
 	engine_stop_lazyjob(e, job);
 	job->state = LAZYJOB_BACKOFF;
 	set_backoff(job, why);
+	if (began && why->code == CODE_FULL)
+		job->free_then = engine_disk_full(e);
 	if (served)
 		engine_tell_lost(e, &job->digest);
 	fail_row(e, job);
@@ -324,7 +333,9 @@ start(struct engine *e, struct lazyjob *job)
 	if (passes_find(e->passes, PASS_COMMIT, &job->digest) != NULL)
 		return;
 	job->state = LAZYJOB_ROOTING;
-	if (make_lazy(e, job, &lazy, &err) != 0) {
+	if (engine_make_room(e, &job->digest, job->size,
+			     job->waiting || job->asked || job->pending, &err) != 0 ||
+	    make_lazy(e, job, &lazy, &err) != 0) {
 		engine_fail_lazyjob(e, job, &err);
 		return;
 	}
@@ -334,6 +345,15 @@ start(struct engine *e, struct lazyjob *job)
 	engine_tell_activity(e, &job->digest, true);
 }
 
+static bool
+may_try_again(struct engine *e, const struct lazyjob *job)
+{
+	if (job->result.code == CODE_FULL)
+		return engine_may_ask_again(e, &job->digest, job->size, job->free_then,
+					    job->failed_at);
+	return io_monotonic_ms() - job->failed_at >= LIMIT_BACKOFF_MIN_MS;
+}
+
 void
 engine_request_blocks(struct engine *e, struct lazyjob *job, bool retry)
 {
@@ -341,7 +361,7 @@ engine_request_blocks(struct engine *e, struct lazyjob *job, bool retry)
 		job->asked = true;
 	switch (job->state) {
 	case LAZYJOB_BACKOFF:
-		if (!job->asked && io_monotonic_ms() - job->failed_at < LIMIT_BACKOFF_MIN_MS) {
+		if (!job->asked && !may_try_again(e, job)) {
 			struct err why = job->result;
 
 			engine_answer(e, &job->digest, why.rc, NULL, &why);
@@ -504,6 +524,16 @@ run_serving(struct engine *e, struct lazyjob *job)
 	}
 }
 
+/* One that found no room waits for room, and not for a time. */
+static bool
+has_room(struct engine *e, struct lazyjob *job, long long now)
+{
+	if (job->result.code != CODE_FULL)
+		return true;
+	job->retry_at = now + LIMIT_ROOM_LOOK_MS;
+	return engine_room_came(e, &job->digest, job->size, job->free_then, job->failed_at);
+}
+
 static void
 run_lazyjob(struct engine *e, struct lazyjob *job)
 {
@@ -526,7 +556,8 @@ run_lazyjob(struct engine *e, struct lazyjob *job)
 			engine_finish_lazyjob(e, job);
 		break;
 	case LAZYJOB_BACKOFF:
-		if (now >= job->retry_at && engine_wanted_fill(e, job) != LAZY_FILL_NOT)
+		if (now >= job->retry_at && engine_wanted_fill(e, job) != LAZY_FILL_NOT &&
+		    has_room(e, job, now))
 			job->state = LAZYJOB_QUEUED;
 		break;
 	}

@@ -9,6 +9,32 @@
 #include "log.h"
 #include "outbox.h"
 
+struct withdrawn {
+	struct store *store;
+	int64_t bytes;
+};
+
+static int
+add_withdrawn(void *arg, const struct digest *d)
+{
+	struct withdrawn *w = arg;
+
+	w->bytes += store_bytes(w->store, d).object;
+	return 0;
+}
+
+static int
+count_room(struct engine_status *s, struct catalogue *c, struct store *store, struct err *err)
+{
+	struct withdrawn w = { .store = store };
+	int rc = store_room(store, &s->usage, err);
+
+	if (rc == 0)
+		rc = catalogue_withdrawn_each(c, add_withdrawn, &w, err);
+	s->expired_bytes = w.bytes;
+	return rc;
+}
+
 int
 engine_status_count(struct engine_status *s, struct catalogue *c, struct store *store,
 		    struct err *err)
@@ -17,8 +43,10 @@ engine_status_count(struct engine_status *s, struct catalogue *c, struct store *
 
 	if (rc == 0)
 		rc = catalogue_delivery_count(c, &s->events_waiting, &s->events_failed, err);
+	s->pinned = catalogue_pin_count(c);
 	if (rc == 0 && store != NULL)
-		rc = store_usage(store, &s->usage, err);
+		rc = count_room(s, c, store, err);
+	s->cache_used = store_used(&s->usage);
 	if (s->rows.tried > s->last_update)
 		s->last_update = s->rows.tried;
 	return rc;
@@ -37,6 +65,9 @@ engine_count_rows(struct engine *e)
 	pthread_mutex_lock(&e->lock);
 	e->status.rows = counted.rows;
 	e->status.usage = counted.usage;
+	e->status.cache_used = counted.cache_used;
+	e->status.expired_bytes = counted.expired_bytes;
+	e->status.pinned = counted.pinned;
 	e->status.events_waiting = counted.events_waiting;
 	e->status.events_failed = counted.events_failed;
 	e->status.fetched_bytes = e->counters.fetched_bytes;

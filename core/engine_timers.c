@@ -17,6 +17,8 @@
 #include "purge.h"
 #include "stamp.h"
 
+enum { RECOUNT_MS = 600000 };
+
 void
 engine_timers_start(struct engine *e)
 {
@@ -27,7 +29,8 @@ engine_timers_start(struct engine *e)
 	e->next_update = 0;
 	if (e->config.daemon && conf->update_interval > 0) {
 		e->next_update = e->status.last_update + conf->update_interval;
-		if (e->next_update < now)
+		/* Later than an interval from now: the clock was ahead when it was noted. */
+		if (e->next_update < now || e->next_update > now + conf->update_interval)
 			e->next_update = now;
 	}
 	pthread_mutex_lock(&e->lock);
@@ -89,6 +92,8 @@ purge(struct engine *e)
 	struct err err = { 0 };
 	int n = 0;
 
+	if (!engine_clock_is_good(e))
+		return;
 	/* Nothing may have happened for a long time, or the clock may have jumped. */
 	if ((engine_has_handlers(e) &&
 	     catalogue_handlers_seen(e->catalogue, stamp_now(), &err) != 0) ||
@@ -119,12 +124,28 @@ start(struct engine *e, enum starter_task task, uint32_t *id)
 	}
 }
 
+/* Files that others made or removed in the store are seen now and then. */
+static void
+recount(struct engine *e)
+{
+	long long now = io_monotonic_ms();
+	struct err err = { 0 };
+
+	if (now - e->room.counted_at < RECOUNT_MS)
+		return;
+	e->room.counted_at = now;
+	if (store_recount(e->config.store, &err) != 0)
+		log_err(LOG_LVL_ERROR, "cache directory", &err);
+}
+
 static void
 check(struct engine *e)
 {
 	start(e, STARTER_RECHECK, &e->rechecker);
 	purge(e);
 	engine_rest_lazyjobs(e);
+	engine_save_uses(e);
+	recount(e);
 	/* The disk fills and empties without us, too. */
 	engine_count_rows(e);
 }
@@ -139,6 +160,8 @@ engine_timers_run(struct engine *e)
 		return;
 	if (clock >= e->next_expiry)
 		expire(e);
+	if (e->next_update > clock + engine_conf(e)->update_interval)
+		e->next_update = clock;		/* it was set back */
 	if (e->next_update > 0 && clock >= e->next_update) {
 		start(e, STARTER_UPDATE, &e->updater);
 		e->next_update = clock + engine_conf(e)->update_interval;
@@ -162,14 +185,16 @@ engine_reap(struct engine *e)
 	if (e->starter_gone)
 		return;
 	while ((rc = starter_reap(e->config.starter, &id, &status)) == 1) {
-		if (id != e->updater && id != e->rechecker)
+		bool all = id == STARTER_ALL;
+
+		if (!all && id != e->updater && id != e->rechecker)
 			continue;
-		if (!WIFEXITED(status))
+		if (!all && !WIFEXITED(status))
 			log_error("vmimagectl, started for a refresh, was ended by signal %d",
 				  WTERMSIG(status));
-		if (id == e->updater)
+		if (all || id == e->updater)
 			e->updater = 0;
-		if (id == e->rechecker)
+		if (all || id == e->rechecker)
 			e->rechecker = 0;
 	}
 	if (rc == -EPIPE) {

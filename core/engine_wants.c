@@ -67,10 +67,13 @@ answer_from_store(struct engine *e, const struct object_row *row)
 
 /* Whether a failed job may be tried again now because somebody asks. */
 static bool
-may_try_again(const struct job *job, const struct object_row *row)
+may_try_again(struct engine *e, const struct job *job, const struct object_row *row)
 {
 	if (row->tries >= LIMIT_TRIES || job->gave_up)
 		return false;
+	if (job->result.code == CODE_FULL)
+		return engine_may_ask_again(e, &job->digest, job->size, job->free_then,
+					    job->failed_at);
 	/* Only bytes that were wrong wait out the whole back-off: a network that came back is used
 	 * by the next reader, but not hammered. */
 	if (row->tries > 0)
@@ -99,7 +102,7 @@ want_stream(struct engine *e, const struct object_row *row, struct job *job, boo
 		job = job_new(row);
 		engine_add_job(e, job);
 	} else if (job->state == JOB_BACKOFF) {
-		if (!retry && !may_try_again(job, row)) {
+		if (!retry && !may_try_again(e, job, row)) {
 			refuse_tries(e, row, job);
 			return;
 		}

@@ -246,6 +246,8 @@ fetch_take(struct fetch *f, struct fetch_answer *answer, struct err *err)
 		return broken(f, err, "the fetcher ended without an answer");
 	if (!answer_is_sane(f, answer, (size_t)n))
 		return broken(f, err, "the fetcher gave an answer that makes no sense");
+	if (answer->sandbox.role == SANDBOX_FETCHER)
+		sandbox_board_note(&answer->sandbox);
 	f->state = answer->kind == FETCH_BEGIN ? FETCH_RUNNING : FETCH_DONE;
 	return 1;
 }

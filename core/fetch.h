@@ -23,6 +23,7 @@
 #include "conf.h"
 #include "err.h"
 #include "limits.h"
+#include "sandboxstate.h"
 #include "starter.h"
 
 enum {
@@ -30,7 +31,7 @@ enum {
 	FETCH_PATH_MAX = 1024,
 	FETCH_SECRET_MAX = 1024,
 	FETCH_REQUEST_MAGIC = 0x46724531,
-	FETCH_ANSWER_MAGIC = 0x46614e31,
+	FETCH_ANSWER_MAGIC = 0x46614e32,
 };
 
 struct fetch_request {
@@ -71,6 +72,7 @@ struct fetch_answer {
 	int32_t retry_after;		/* seconds the server asked for, capped; 0 none */
 	char etag[FETCH_ETAG_MAX];	/* BEGIN: strong validator, empty if none */
 	char text[ERR_TEXT_MAX];	/* END: the sentence; never holds a secret */
+	struct sandbox_state sandbox;	/* of the fetcher */
 };
 
 struct fetch;
@@ -89,7 +91,7 @@ int fetch_start(struct fetch **out, struct starter *starter, const struct fetch_
 int fetch_prepare(struct fetch **out, struct starter *starter, struct err *err);
 
 /*
- * The next request on the warm connection, after FETCH_END.  Takes pipe_wr in every case.  tls_ca,
+ * The next request, after FETCH_END; on the warm connection if the last one had a length.  Takes pipe_wr in every case.  tls_ca,
  * file_prefix and the path of a file:// URL must be those of the first request: the fetcher's
  * sandbox closed over them.
  */

@@ -20,6 +20,7 @@
 #include "account.h"
 #include "cleanup.h"
 #include "handlerdir_impl.h"
+#include "io.h"
 #include "storedir.h"
 
 enum { DIR_MODE = 0755, TEMPLATES_MODE = 02775 };
@@ -155,10 +156,11 @@ open_parent(const struct conf *conf, const struct owner *owner, char *path, char
 	*name = last + 1;
 	if (!lies_in(path, root)) {
 		*last = '\0';
-		dir = open(path[0] != '\0' ? path : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		dir = io_openat(AT_FDCWD, path[0] != '\0' ? path : "/",
+				O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 		return dir < 0 ? say(path, "", "opened", -errno, err) : steal_fd(&dir);
 	}
-	dir = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	dir = io_openat(AT_FDCWD, root, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 	if (dir < 0)
 		return say(root, "", "opened", -errno, err);
 	for (char *part = path + strlen(root) + 1; part < *name;) {

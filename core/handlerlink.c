@@ -397,7 +397,7 @@ copy_object(struct handlerlink *l, int shard, const char *hex, const struct dige
 	if (to < 0)
 		return to;
 	rc = hash_file(from, to, d);
-	if (rc == 0 && (fchmod(to, FILE_MODE) != 0 || fsync(to) != 0))
+	if (rc == 0 && (fchmod(to, FILE_MODE) != 0 || io_fsync(to) != 0))
 		rc = -errno;
 	return rc;
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -58,6 +60,56 @@ io_pwrite_all(int fd, const void *data, size_t len, off_t off)
 	return 0;
 }
 
+int
+io_openat(int dirfd, const char *name, int flags, mode_t mode)
+{
+	int fd;
+
+	do
+		fd = openat(dirfd, name, flags, mode);
+	while (fd < 0 && errno == EINTR);
+	return fd >= 0 ? fd : -errno;
+}
+
+int
+io_fsync(int fd)
+{
+	int rc;
+
+	do
+		rc = fsync(fd);
+	while (rc != 0 && errno == EINTR);
+	return rc == 0 ? 0 : -errno;
+}
+
+int
+io_fdatasync(int fd)
+{
+	int rc;
+
+	do
+		rc = fdatasync(fd);
+	while (rc != 0 && errno == EINTR);
+	return rc == 0 ? 0 : -errno;
+}
+
+int
+io_ftruncate(int fd, off_t len)
+{
+	int rc;
+
+	do
+		rc = ftruncate(fd, len);
+	while (rc != 0 && errno == EINTR);
+	return rc == 0 ? 0 : -errno;
+}
+
+bool
+io_is_shortage(int rc)
+{
+	return rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM || rc == -EAGAIN || rc == -ENOBUFS;
+}
+
 ssize_t
 io_read_full(int fd, void *data, size_t len)
 {
@@ -98,6 +150,56 @@ io_pread_full(int fd, void *data, size_t len, off_t off)
 	return (ssize_t)got;
 }
 
+ssize_t
+io_pread_cached(int fd, void *data, size_t len, off_t off)
+{
+	char *p = data;
+	size_t got = 0;
+
+	while (got < len) {
+		struct iovec rest = { p + got, len - got };
+		ssize_t n = preadv2(fd, &rest, 1, off + (off_t)got, RWF_NOWAIT);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return errno == EOPNOTSUPP ? -EAGAIN : -errno;
+		if (n == 0)
+			break;
+		got += (size_t)n;
+	}
+	return (ssize_t)got;
+}
+
+static int
+openat2_cached(int dir, const char *path, bool confined, int flags)
+{
+	struct open_how how = {
+		.flags = (uint64_t)(unsigned int)(flags | O_CLOEXEC | O_NOFOLLOW),
+		.resolve = RESOLVE_CACHED | RESOLVE_NO_MAGICLINKS,
+	};
+
+	if (confined)
+		how.resolve |= RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS;
+	return (int)syscall(SYS_openat2, dir, path, &how, sizeof(how));
+}
+
+/* Opening a device can do something: so what it is is looked at before. */
+int
+io_open_cached(int dir, const char *path, bool confined, off_t *size)
+{
+	CLEANUP_FD int look = openat2_cached(dir, path, confined, O_PATH), fd = -1;
+	struct stat st, now;
+
+	if (look < 0 || fstat(look, &st) != 0 || !S_ISREG(st.st_mode))
+		return -EAGAIN;
+	fd = openat2_cached(dir, path, confined, O_RDONLY | O_NONBLOCK);
+	if (fd < 0 || fstat(fd, &now) != 0 || now.st_dev != st.st_dev || now.st_ino != st.st_ino)
+		return -EAGAIN;
+	*size = now.st_size;
+	return steal_fd(&fd);
+}
+
 int
 io_read_to_end(int fd, size_t max, struct buf *out)
 {
@@ -127,9 +229,9 @@ io_read_file(int dirfd, const char *name, size_t max, struct buf *out)
 	struct stat st;
 
 	/* O_NONBLOCK: opening a FIFO must not wait for its other end. */
-	fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+	fd = io_openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	if (fstat(fd, &st) != 0)
 		return -errno;
 	if (!S_ISREG(st.st_mode))
@@ -178,17 +280,18 @@ open_beside(int dirfd, const char *tmp, mode_t mode)
 		int rc;
 
 		/* O_NONBLOCK: a FIFO that somebody put there must not hold us up. */
-		fd = openat(dirfd, tmp, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
-			    mode);
+		fd = io_openat(dirfd, tmp, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
+			       mode);
 		if (fd < 0)
-			return -errno;
+			return fd;
 		rc = lock_file(fd, LOCK_EX);
 		if (rc != 0)
 			return rc;
 		if (!is_named(dirfd, tmp, fd))
 			continue;
 		/* Only now: before, it may have been another's file, with its name already. */
-		return ftruncate(fd, 0) == 0 ? steal_fd(&fd) : -errno;
+		rc = io_ftruncate(fd, 0);
+		return rc == 0 ? steal_fd(&fd) : rc;
 	}
 	return -EBUSY;
 }
@@ -198,17 +301,17 @@ fill(int fd, mode_t mode, const void *data, size_t len)
 {
 	int rc = io_write_all(fd, data, len);
 
-	if (rc == 0 && (fchmod(fd, mode) != 0 || fsync(fd) != 0))
+	if (rc == 0 && fchmod(fd, mode) != 0)
 		rc = -errno;
-	return rc;
+	return rc == 0 ? io_fsync(fd) : rc;
 }
 
 static int
 sync_dir(int dirfd)
 {
-	CLEANUP_FD int dir = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CLEANUP_FD int dir = io_openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 
-	return dir < 0 || fsync(dir) != 0 ? -errno : 0;
+	return dir < 0 ? dir : io_fsync(dir);
 }
 
 /* Where a file system cannot rename without replacing, a second name does as well. */

@@ -4,6 +4,7 @@
 #ifndef VMI_IO_H
 #define VMI_IO_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 #include "buf.h"
@@ -13,9 +14,31 @@
 int io_write_all(int fd, const void *data, size_t len);
 int io_pwrite_all(int fd, const void *data, size_t len, off_t off);
 
+/* As the calls of their names, but never EINTR: a descriptor or 0, or a negative errno value. */
+int io_openat(int dirfd, const char *name, int flags, mode_t mode);
+int io_fsync(int fd);
+int io_fdatasync(int fd);
+int io_ftruncate(int fd, off_t len);
+
+/*
+ * Whether a call failed for want of something of this process or host, so that it says nothing of the
+ * file: no descriptor, no memory.
+ */
+bool io_is_shortage(int rc);
+
 /* Up to len bytes; fewer only at the end of the file.  Bytes read or a negative errno value. */
 ssize_t io_read_full(int fd, void *data, size_t len);
 ssize_t io_pread_full(int fd, void *data, size_t len, off_t off);
+/*
+ * The same from memory alone: -EAGAIN if the disk would have to be asked, or where it cannot be told
+ * (a file system without RWF_NOWAIT).
+ */
+ssize_t io_pread_cached(int fd, void *data, size_t len, off_t off);
+/*
+ * Opens a regular file for reading if all that this takes is in memory: -EAGAIN otherwise, whatever
+ * the reason.  confined: below dir, without symbolic links.  *size: of the file.
+ */
+int io_open_cached(int dir, const char *path, bool confined, off_t *size);
 
 /* Everything until end of file, appended to out; more than max bytes is -EFBIG. */
 int io_read_to_end(int fd, size_t max, struct buf *out);

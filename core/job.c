@@ -43,6 +43,7 @@ job_new(const struct object_row *row)
 	job->has_root = row->has_root;
 	job->root = row->root;
 	job->tries = row->tries;
+	job->pending = row->pending;
 	job->pipe_rd = -1;
 	pthread_mutex_init(&job->lock, NULL);
 	snprintf(job->etag, sizeof(job->etag), "%s", row->etag != NULL ? row->etag : "");
@@ -157,6 +158,7 @@ static void
 fail(struct job *job, const struct job_env *env, const struct err *why, bool counts, int retry_after)
 {
 	char hex[DIGEST_HEX + 1];
+	bool full = why->code == CODE_FULL;
 	uint32_t random = 0;
 	int64_t wait;
 	struct err e;
@@ -167,7 +169,8 @@ fail(struct job *job, const struct job_env *env, const struct err *why, bool cou
 	set_state(job, JOB_BACKOFF);
 	job->result = *why;
 	job->result.rc = errno_for_readers(why);
-	job->n_failed++;
+	job->n_failed += !full;
+	job->free_then = -1;
 	if (counts)
 		job->tries = why->code == CODE_BLOCK_DIGEST ? LIMIT_TRIES : job->tries + 1;
 	job->gave_up = job->tries >= LIMIT_TRIES;
@@ -175,10 +178,10 @@ fail(struct job *job, const struct job_env *env, const struct err *why, bool cou
 		store_partial_drop(env->store, &job->digest);
 	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) < 0)
 		random = 0;
-	wait = plan_backoff_ms(job->n_failed, random, retry_after);
+	wait = full ? LIMIT_ROOM_LOOK_MS : plan_backoff_ms(job->n_failed, random, retry_after);
 	job->failed_at = io_monotonic_ms();
 	job->retry_at = job->failed_at + wait;
-	env->counters->failed_tries++;
+	env->counters->failed_tries += !full;
 
 	digest_hex(&job->digest, hex);
 	log_err(LOG_LVL_WARNING, hex, why);
@@ -189,6 +192,13 @@ fail(struct job *job, const struct job_env *env, const struct err *why, bool cou
 		catalogue_rollback(env->catalogue);
 		log_err(LOG_LVL_ERROR, hex, &e);
 	}
+}
+
+void
+job_refuse(struct job *job, const struct job_env *env, const struct err *why)
+{
+	assert(job->state == JOB_QUEUED);
+	fail(job, env, why, false, 0);
 }
 
 struct sourcing {

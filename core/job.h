@@ -49,11 +49,13 @@ struct job {
 	pthread_mutex_t lock;		/* state and intake, when written here or read by others */
 	enum job_state state;
 	bool waiting;			/* a reader or command waits for an answer */
+	bool pending;			/* a new version of an image whose old one is here */
 	bool gave_up;			/* BACKOFF: no further try of this list version */
 	int tries;			/* counted failures, as in the object's row */
 	int n_failed;			/* failed tries in a row, for the back-off */
 	long long retry_at;		/* BACKOFF: monotonic ms */
 	long long failed_at;		/* BACKOFF: monotonic ms of the last failure */
+	int64_t free_then;		/* BACKOFF for want of room: what the disk had, -1: not asked */
 	struct err result;		/* BACKOFF */
 
 	struct job_source *sources;
@@ -89,6 +91,9 @@ void job_free(struct job *job);
 
 /* QUEUED: opens the partial file.  A failure leads to BACKOFF. */
 void job_start(struct job *job, const struct job_env *env);
+
+/* QUEUED -> BACKOFF: there is no room for it.  Is no failed try. */
+void job_refuse(struct job *job, const struct job_env *env, const struct err *why);
 
 /* Looks at intake and fetcher and does what is due; true if anything changed that others see. */
 bool job_step(struct job *job, const struct job_env *env);

@@ -29,6 +29,7 @@
 
 #include <jansson.h>
 
+#include "buf.h"
 #include "limits.h"
 
 /* Digits of any number that surely fits int64. */
@@ -226,11 +227,16 @@ scan_source(struct scan *s, struct err *err)
 
 /* ---- reading ------------------------------------------------------------------------------ */
 
-/* Jansson would open /dev/urandom, which a sandboxed process cannot. */
+/*
+ * Jansson would open /dev/urandom, which a sandboxed process cannot.  And it would say of a document
+ * that there is no memory for that it is none, which must not happen to one that is trusted.
+ */
 static void
-seed_hashes(void)
+set_up(void)
 {
 	size_t seed = 0;
+
+	json_set_alloc_funcs(xmalloc, free);
 
 	while (getrandom(&seed, sizeof(seed), 0) < 0 && errno == EINTR)
 		continue;
@@ -274,7 +280,7 @@ parse(const void *data, size_t len, ptrdiff_t string_max, struct json **out, str
 	json_t *root = NULL;
 	int rc;
 
-	pthread_once(&seeded, seed_hashes);
+	pthread_once(&seeded, set_up);
 	buf_init(&s.patched);
 	if (len > LIMIT_MESSAGE_BYTES) {
 		rc = err_refuse(err, CODE_LIMIT, "a JSON text of more than %d bytes",

@@ -35,6 +35,17 @@ short_escape(int c)
 	return '\0';
 }
 
+/* How many bytes from here on are written as they are: ASCII, most of what there is. */
+static size_t
+plain_run(const unsigned char *s)
+{
+	size_t n = 0;
+
+	while (s[n] >= 0x20 && s[n] < 0x7F && s[n] != '"' && s[n] != '\\')
+		n++;
+	return n;
+}
+
 /*
  * RFC 8259 wants the C0 controls, the quote and the backslash escaped.  DEL and the C1 controls
  * are escaped as well, since the text may be shown on a terminal.
@@ -45,9 +56,14 @@ add_quoted(struct buf *out, const char *text)
 	const unsigned char *s = (const unsigned char *)text;
 
 	buf_putc(out, '"');
-	while (*s != '\0') {
-		size_t len = utf8_length(s);
+	for (;;) {
+		size_t len = plain_run(s);
 
+		buf_add(out, s, len);
+		s += len;
+		if (*s == '\0')
+			break;
+		len = utf8_length(s);
 		if (len == 0)
 			buf_puts(out, "\xEF\xBF\xBD");
 		else if (len == 1 && short_escape(*s) != '\0')
@@ -68,7 +84,7 @@ new_line(struct jsonw *w)
 		return;
 	buf_putc(w->out, '\n');
 	for (int i = 0; i < w->depth; i++)
-		buf_puts(w->out, "  ");
+		buf_add(w->out, "  ", 2);
 }
 
 static void

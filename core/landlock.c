@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "io.h"
 
 #ifndef SYS_landlock_create_ruleset
 #define SYS_landlock_create_ruleset 444	/* the same on every architecture */
@@ -115,8 +116,10 @@ make_attr(const struct landlock_rules *rules, long abi)
 		if (rules->tcp_connect)
 			attr.handled_access_net |= NET_CONNECT_TCP;
 	}
-	if (abi >= 6 && rules->scope)
-		attr.scoped = SCOPE_ABSTRACT_SOCKETS | SCOPE_SIGNALS;
+	if (abi >= 6 && rules->scope_sockets)
+		attr.scoped |= SCOPE_ABSTRACT_SOCKETS;
+	if (abi >= 6 && rules->scope_signals)
+		attr.scoped |= SCOPE_SIGNALS;
 	return attr;
 }
 
@@ -128,8 +131,9 @@ add_path(int ruleset, const struct ruleset_attr *attr, const struct sandbox_path
 	CLEANUP_FD int fd = -1;
 	struct stat st;
 
-	fd = open(path->path, O_PATH | O_CLOEXEC);
-	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
+	fd = io_openat(AT_FDCWD, path->path, O_PATH | O_CLOEXEC, 0);
+	/* Without a rule it is refused. */
+	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == EACCES))
 		return 0;
 	if (fd < 0 || fstat(fd, &st) != 0)
 		return err_set(err, errno, "sandbox: '%s' cannot be opened: %s", path->path,
@@ -148,13 +152,15 @@ add_path(int ruleset, const struct ruleset_attr *attr, const struct sandbox_path
 }
 
 int
-landlock_enter(const struct landlock_rules *rules, unsigned *missing, struct err *err)
+landlock_enter(const struct landlock_rules *rules, struct landlock_force *force,
+	       unsigned *missing, struct err *err)
 {
 	CLEANUP_FD int ruleset = -1;
 	struct ruleset_attr attr;
 	long abi = abi_version();
 	int rc;
 
+	memset(force, 0, sizeof(*force));
 	if (abi < 1) {
 		*missing |= SANDBOX_MISSING_LANDLOCK;
 		return 0;
@@ -162,6 +168,8 @@ landlock_enter(const struct landlock_rules *rules, unsigned *missing, struct err
 	if (abi < 4 && (rules->tcp_bind || rules->tcp_connect))
 		*missing |= SANDBOX_MISSING_LANDLOCK_NET;
 	attr = make_attr(rules, abi);
+	if (attr.handled_access_fs == 0 && attr.handled_access_net == 0 && attr.scoped == 0)
+		return 0;	/* the kernel refuses an empty one */
 	/* Older kernels refuse a longer struct only if what they do not know is not 0. */
 	ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
 	if (ruleset < 0)
@@ -174,5 +182,9 @@ landlock_enter(const struct landlock_rules *rules, unsigned *missing, struct err
 	}
 	if (syscall(SYS_landlock_restrict_self, ruleset, 0) != 0)
 		return err_set(err, errno, "sandbox: Landlock: %s", strerrordesc_np(errno));
+	force->abi = (unsigned)abi;
+	force->files = attr.handled_access_fs != 0;
+	force->net = attr.handled_access_net != 0;
+	force->scope = attr.scoped != 0;
 	return 0;
 }

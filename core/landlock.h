@@ -18,9 +18,15 @@ struct landlock_rules {
 	bool read;		/* reading files and directories */
 	bool write;		/* making, changing, renaming, removing and running files */
 	bool tcp_bind, tcp_connect;
-	bool scope;		/* abstract sockets and signals of processes outside */
+	bool scope_sockets, scope_signals;	/* abstract ones, and to processes, outside */
 	const struct sandbox_path *paths;	/* borrowed for the call */
 	size_t n_paths;
+};
+
+/* What came of it: abi 0 is nothing. */
+struct landlock_force {
+	unsigned abi;
+	bool files, net, scope;
 };
 
 /*
@@ -28,6 +34,7 @@ struct landlock_rules {
  * not exist are passed over.  *missing gets SANDBOX_MISSING_LANDLOCK or _LANDLOCK_NET when the
  * kernel cannot do it.
  */
-int landlock_enter(const struct landlock_rules *rules, unsigned *missing, struct err *err);
+int landlock_enter(const struct landlock_rules *rules, struct landlock_force *force,
+		   unsigned *missing, struct err *err);
 
 #endif

@@ -53,6 +53,7 @@ struct lanes {
 	struct starter *starter;
 	struct conf *conf;		/* the few fields that are copied */
 	bool stop;
+	bool stuck;			/* the last lane that was to start could not */
 	bool expected;			/* LANES_READY of them have a fetcher ready */
 	struct lanehost *hosts;
 	struct lazy **lazies;
@@ -260,8 +261,21 @@ wake(struct lane *lane)
 		lane->idle = false;
 		pthread_cond_signal(&lane->woken);
 	} else {
-		lane_start(lane);
+		lane->lanes->stuck = !lane_start(lane);
 	}
+}
+
+bool
+lanes_are_stuck(struct lanes *l)
+{
+	bool stuck;
+
+	pthread_mutex_lock(&l->lock);
+	stuck = l->stuck;
+	for (size_t i = 0; i < l->n; i++)
+		stuck = stuck && !l->lanes[i].started;
+	pthread_mutex_unlock(&l->lock);
+	return stuck;
 }
 
 /*

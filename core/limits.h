@@ -6,6 +6,12 @@
 #ifndef VMI_LIMITS_H
 #define VMI_LIMITS_H
 
+#include <sys/types.h>
+#include <time.h>
+
+/* On every machine: images are larger than 2 GiB, and lists expire after 2038. */
+_Static_assert(sizeof(off_t) == 8 && sizeof(time_t) == 8, "files and dates need 64 bits");
+
 #define LIMIT_MESSAGE_BYTES (16 << 20)	/* a 60 MiB message costs CMS 4.4 s and 329 MB */
 #define LIMIT_IMAGES_PER_LIST 20000
 #define LIMIT_IMAGES_ALL 100000		/* as rpki-client's manifest entries */
@@ -29,6 +35,7 @@
 #define LIMIT_TRIES 5			/* of one image, a list version; vmcatcher's number */
 #define LIMIT_BACKOFF_MIN_MS 2000
 #define LIMIT_BACKOFF_MAX_MS 300000
+#define LIMIT_ROOM_LOOK_MS 1000	/* between two looks for room of one that found none */
 #define LIMIT_LOW_SPEED 1024		/* bytes a second, over stall_timeout */
 #define LIMIT_LIST_SECONDS 120		/* one list, first byte to last */
 #define LIMIT_REFRESH_SECONDS 3600	/* all subscriptions together */

@@ -4,10 +4,13 @@
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <syslog.h>
+#include <unistd.h>
 
 #include "buf.h"
 #include "limits.h"
@@ -55,6 +58,19 @@ log_level_parse(const char *name, enum log_level *level)
 		}
 	}
 	return false;
+}
+
+void
+log_last_words(const char *text)
+{
+	const char *const parts[] = { program, ": ", text, "\n" };
+	struct iovec line[4];
+
+	for (int i = 0; i < 4; i++)
+		line[i] = (struct iovec){ (void *)(uintptr_t)parts[i], strlen(parts[i]) };
+	if (use_syslog)
+		syslog(LOG_ERR, "%s", text);
+	(void)!writev(STDERR_FILENO, line, 4);
 }
 
 static void

@@ -23,6 +23,9 @@ void log_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_debug(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* "code 42: subject: sentence": the one line of a refusal (code left out where there is none). */
+/* Without any memory, for a process that is about to end; on standard error in any case. */
+void log_last_words(const char *text);
+
 void log_err(enum log_level level, const char *subject, const struct err *err);
 
 #endif

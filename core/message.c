@@ -59,6 +59,11 @@ message_read(struct catalogue *c, const struct digest *message, bool payload,
 
 	message_name(message, payload, name);
 	rc = io_read_file(c->messages_dir, name, LIMIT_MESSAGE_BYTES, out);
+	/* An error that goes away is no damage. */
+	if (rc == -EIO) {
+		buf_clear(out);
+		rc = io_read_file(c->messages_dir, name, LIMIT_MESSAGE_BYTES, out);
+	}
 	if (rc < 0)
 		return err_set(err, -rc, "stored message 'messages/%.16s...' cannot be read", name);
 	digest_of(out->data, out->len, &found);
@@ -78,12 +83,24 @@ message_open(const struct conf *conf, const struct digest *message, bool payload
 
 	message_name(message, payload, name);
 	path = xasprintf("%s/messages/%s", conf->state_dir, name);
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	fd = io_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0);
 	if (fd < 0)
 		return err_set(err, errno, "stored message '%s' cannot be opened", path);
 	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
 		return err_set(err, EINVAL, "stored message '%s' is no regular file", path);
 	return steal_fd(&fd);
+}
+
+int
+message_open_cached(const struct conf *conf, const struct digest *message, bool payload)
+{
+	CLEANUP_FREE char *path = NULL;
+	char name[MESSAGE_NAME];
+	off_t size;
+
+	message_name(message, payload, name);
+	path = xasprintf("%s/messages/%s", conf->state_dir, name);
+	return io_open_cached(AT_FDCWD, path, false, &size);
 }
 
 /* "<128 hex>.smime" or ".json"; anything else is not ours to remove. */
@@ -146,7 +163,7 @@ static int
 each_name(struct catalogue *c, int (*fn)(struct catalogue *c, const char *name, void *arg,
 					 struct err *err), void *arg, struct err *err)
 {
-	int fd = openat(c->messages_dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = io_openat(c->messages_dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
 	struct dirent *e;
 	int rc = 0;

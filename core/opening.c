@@ -21,11 +21,12 @@ count_subscription(void *arg, const struct subscription_row *row)
 static int
 make_store_once(struct catalogue *c, const struct conf *conf, struct err *err)
 {
-	CLEANUP_FREE char *made = catalogue_note_get(c, STORE_NOTE);
+	CLEANUP_FREE char *made = NULL;
 	int n = 0, rc;
 
-	if (made != NULL)
-		return 0;
+	rc = catalogue_note_read(c, STORE_NOTE, &made, err);
+	if (rc != 0 || made != NULL)
+		return rc;
 	rc = catalogue_subscription_each(c, count_subscription, &n, err);
 	if (rc == 0 && n == 0)
 		rc = store_init(conf, catalogue_store_id(c), false, err);

@@ -13,52 +13,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "cleanup.h"
 #include "store_priv.h"
 #include "storedir.h"
 
-static int
-say_full(const struct store *s, int64_t need, int64_t free_now, int64_t keep, struct err *err)
-{
-	return err_refuse(err, CODE_FULL, "no room in '%s': %lld bytes needed, %lld free, "
-			  "%lld to be kept free (cache_min_free)", s->path, (long long)need,
-			  (long long)free_now, (long long)keep);
-}
-
-/* Is there room for need more bytes above cache_min_free? */
-static int
-judge_room(const struct store *s, int64_t need, struct err *err)
-{
-	int percent = atomic_load(&s->min_free_percent);
-	int64_t total, free_now, keep;
-	struct statvfs fs;
-
-	if (fstatvfs(s->partial, &fs) != 0)
-		return err_set(err, errno, "cannot ask for the free space of '%s': %m", s->path);
-	total = (int64_t)(fs.f_blocks * fs.f_frsize);
-	free_now = (int64_t)(fs.f_bavail * fs.f_frsize);
-	keep = percent >= 0 ? total / 100 * percent : atomic_load(&s->min_free);
-	if (free_now < need || free_now - need < keep)
-		return say_full(s, need, free_now, keep, err);
-	return 0;
-}
-
 int
-store_reserve(struct store *s, int fd, int64_t size, bool keep_length, struct err *err)
+store_reserve(struct store *s, const struct digest *d, int fd, int64_t size, bool keep_length,
+	      struct err *err)
 {
-	struct stat st;
-	int64_t need;
-	int rc;
+	int rc = store_fits(s, d, size, err);
 
-	if (fstat(fd, &st) != 0)
-		return err_set(err, errno, "cannot look at a partial file in '%s': %m", s->path);
-	need = size - (int64_t)st.st_blocks * 512;
-	if (need < 0)
-		need = 0;
-	rc = judge_room(s, need, err);
 	if (rc != 0)
 		return rc;
 	do
@@ -66,8 +32,10 @@ store_reserve(struct store *s, int fd, int64_t size, bool keep_length, struct er
 	while (rc != 0 && errno == EINTR);
 	if (rc != 0 && (errno == EOPNOTSUPP || errno == ENOSYS))
 		rc = keep_length ? 0 : ftruncate(fd, (off_t)size);
-	if (rc == 0)
+	if (rc == 0) {
+		store_measure(s, d);
 		return 0;
+	}
 	if (errno == ENOSPC || errno == EDQUOT)
 		return err_refuse(err, CODE_FULL, "cannot reserve %lld bytes in '%s': %m",
 				  (long long)size, s->path);
@@ -136,12 +104,13 @@ store_partial_open(struct store *s, const struct digest *d, int64_t size, int *o
 		return store_say_unopened(s, fd, hex, err);
 	if (fstat(fd, &st) != 0)
 		return err_set(err, errno, "cannot look at '%s/partial/%s': %m", s->path, hex);
-	rc = store_reserve(s, fd, size, true, err);
+	rc = store_reserve(s, d, fd, size, true, err);
 	if (rc != 0) {
 		if (st.st_size == 0)
 			unlinkat(s->partial, hex, 0);
 		else
 			unreserve(fd, st.st_size);
+		store_measure(s, d);
 		return rc;
 	}
 	*have = st.st_size;
@@ -195,7 +164,8 @@ store_partial_reset(struct store *s, const struct digest *d, int fd, int64_t siz
 		errno = -rc;
 		return err_set(err, errno, "cannot empty a partial file in '%s': %m", s->path);
 	}
-	return store_reserve(s, fd, size, true, err);
+	store_measure(s, d);	/* what it was emptied of is free again */
+	return store_reserve(s, d, fd, size, true, err);
 }
 
 void
@@ -205,6 +175,7 @@ store_partial_drop(struct store *s, const struct digest *d)
 
 	digest_hex(d, hex);
 	unlinkat(s->partial, hex, 0);
+	store_measure(s, d);
 }
 
 int
@@ -215,6 +186,7 @@ store_quarantine_partial(struct store *s, const struct digest *d, struct err *er
 
 	digest_hex(d, hex);
 	rc = store_aside_any(s, s->partial, hex, hex);
+	store_measure(s, d);
 	if (rc != 0) {
 		errno = -rc;
 		return err_set(err, errno, "cannot move '%s/partial/%s' to quarantine: %m", s->path,

@@ -32,7 +32,11 @@ plan_prefetch(const struct conf *conf, const struct object_row *object, bool is_
 bool
 plan_may_try(const struct object_row *object, int64_t now)
 {
-	return object->tries < LIMIT_TRIES && object->next_try <= now;
+	/* Later than any back-off from now on: the clock was ahead when it was noted. */
+	bool due = object->next_try <= now ||
+		   object->next_try > now + LIMIT_BACKOFF_MAX_MS / 1000;
+
+	return object->tries < LIMIT_TRIES && due;
 }
 
 int64_t

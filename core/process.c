@@ -36,13 +36,36 @@ process_block_signals(void)
 	sigprocmask(SIG_SETMASK, &all, NULL);
 }
 
+/* The lowest of them from first on, or -1. */
+static int
+next_kept(const int *keep, size_t n, int first)
+{
+	int lowest = -1;
+
+	for (size_t i = 0; i < n; i++)
+		if (keep[i] >= first && (lowest < 0 || keep[i] < lowest))
+			lowest = keep[i];
+	return lowest;
+}
+
+int
+process_close_all_but(const int *keep, size_t n)
+{
+	int first = 3, next;
+
+	closelog();
+	while ((next = next_kept(keep, n, first)) >= 0) {
+		if (next > first && close_range((unsigned)first, (unsigned)next - 1, 0) != 0)
+			return -errno;
+		first = next + 1;
+	}
+	return close_range((unsigned)first, ~0U, 0) != 0 ? -errno : 0;
+}
+
 int
 process_close_inherited(int keep)
 {
-	closelog();
-	if (keep > 3 && close_range(3, (unsigned)keep - 1, 0) != 0)
-		return -errno;
-	return close_range((unsigned)keep + 1, ~0U, 0) != 0 ? -errno : 0;
+	return process_close_all_but(&keep, 1);
 }
 
 int

@@ -4,6 +4,8 @@
 #ifndef VMI_PROCESS_H
 #define VMI_PROCESS_H
 
+#include <stddef.h>
+
 /* Every signal has its default action and none is blocked. */
 void process_reset_signals(void);
 
@@ -16,6 +18,9 @@ void process_block_signals(void);
  * another file.  0, or a negative errno value.
  */
 int process_close_inherited(int keep);
+
+/* The same with several to keep, none of them below 3. */
+int process_close_all_but(const int *keep, size_t n);
 
 /* Closes all descriptors from first on, or has them closed by the next execve(). */
 int process_close_from(unsigned first);

@@ -1,6 +1,6 @@
 /*
- * The row first, the file after: a crash in between leaves a file without a row, which the next
- * start looks at; the other way round would leave a row that promises bytes.  An object that a
+ * The row first, the file after: a crash in between leaves a file that is known to be leaving, and
+ * the next start removes it; the other way round would leave a row that promises bytes.  An object that a
  * selected image names is never touched, nor what is here in part: the engine drops that as soon as
  * nobody has it open.
  */
@@ -100,6 +100,8 @@ purge_one(struct catalogue *c, struct store *s, const struct digest *d, int *n, 
 	if (!forgotten)
 		return 0;
 	rc = store_object_remove(s, d, err);
+	if (rc == 0)
+		rc = catalogue_object_left(c, d, err);
 	if (rc == 0)
 		++*n;
 	return rc;

@@ -27,6 +27,7 @@
 
 #include "attestimport.h"
 #include "cleanup.h"
+#include "clock.h"
 #include "listjudge.h"
 #include "stamp.h"
 #include "trustdir.h"
@@ -54,6 +55,7 @@ struct recheck {
 	bool distrusted_only;
 	bool aloud;		/* also what merely stays as it was is told */
 	bool unknown;		/* there was no verdict: the question must be asked again */
+	bool busy;		/* because there was no verifier, or it did not get that far */
 	int changed;		/* subscriptions and attestations */
 };
 
@@ -148,6 +150,7 @@ recheck_one(struct recheck *k, const struct subscription_row *sub, struct err *e
 		return distrust(k, sub, REASON_REVOKED, why.text, err);
 	if (cand.verdict.rc == 0 && cand.list == NULL)
 		k->unknown = true;
+	k->busy = k->busy || (cand.verdict.rc == 0 && cand.verdict.payload.len == 0);
 	say_it_stays(k, sub, why.text);
 	return 0;
 }
@@ -288,11 +291,15 @@ recheck_lists(const struct refresh *r, enum recheck_scope scope, int *changed, s
 	};
 	CLEANUP_FREE char *known = NULL;
 	char hex[DIGEST_HEX + 1];
+	int64_t now = stamp_now();
 	struct digest print;
 	bool news;
 	int rc;
 
 	*changed = 0;
+	/* By a clock of the past every CRL is one of the future; a timer says nothing of it. */
+	if (clock_judge(now, 0, 0) != CLOCK_GOOD)
+		return scope == RECHECK_IF_CHANGED ? 0 : clock_say(CLOCK_BEHIND, now, 0, 0, err);
 	if (scope == RECHECK_DISTRUSTED) {
 		rc = recheck_messages(&k, err);
 		*changed = k.changed;
@@ -311,6 +318,9 @@ recheck_lists(const struct refresh *r, enum recheck_scope scope, int *changed, s
 	k.aloud = news || scope == RECHECK_ALL;
 	rc = recheck_messages(&k, err);
 	*changed = k.changed;
+	if (rc == 0 && k.busy)
+		return err_refuse(err, CODE_BUSY, "stored messages could not be judged anew: what stood"
+				  " stands");
 	if (rc == 0 && news && !k.unknown && !r->dry_run)
 		rc = catalogue_note_set(r->catalogue, FINGERPRINT_NOTE, hex, err);
 	return rc;
@@ -346,6 +356,8 @@ audit_rows(const struct refresh *r, const struct subscription_row *sub,
 				    err);
 	if (rc != 0)
 		return rc;
+	/* What is still to come would come at once by now: it is what the message says. */
+	result.changed -= result.n_held;
 	if (result.added + result.changed + result.removed != 0)
 		return err_refuse(err, CODE_CORRUPT, "rows differ from the signed message: %d"
 				  " missing, %d different, %d that it does not hold",

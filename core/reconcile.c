@@ -345,5 +345,6 @@ store_usage(struct store *s, struct store_usage *out, struct err *err)
 	out->quarantine = quarantine.bytes;
 	out->lost_found = lost.bytes;
 	out->n_objects = objects.n;
+	out->limit = atomic_load(&s->limit);
 	return 0;
 }

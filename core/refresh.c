@@ -25,6 +25,7 @@
 
 #include "attestimport.h"
 #include "cleanup.h"
+#include "clock.h"
 #include "io.h"
 #include "listjudge.h"
 #include "safename.h"
@@ -173,6 +174,8 @@ refresh_reapply(const struct refresh *r, int64_t id, const struct candidate *can
 		rc = check_identifier(&sub, candidate->list, err);
 	if (rc == 0)
 		rc = list_judge_endorser(r->catalogue, id, &candidate->verdict, &endorser, err);
+	/* Although it is the message that is there. */
+	sub.reapply = true;
 	if (rc == 0)
 		rc = catalogue_apply_list(r->catalogue, &sub, candidate->list,
 					  &candidate->verdict, candidate->message.data,
@@ -195,6 +198,15 @@ look_for_block_digests(const struct refresh *r, const char *list_id, bool same)
 
 	if (!r->dry_run && (news || !same))
 		attestimport_say_disagreements(r);
+}
+
+/* Before anything is asked: by a clock of the past every signature is one of the future. */
+static int
+check_clock(int64_t newest, struct err *err)
+{
+	int64_t now = stamp_now();
+
+	return clock_say(clock_judge(now, newest, 0), now, newest, 0, err);
 }
 
 static int
@@ -236,6 +248,8 @@ refresh_subscription(const struct refresh *r, int64_t id, struct update_result *
 	candidate_init(&cand);
 	memset(result, 0, sizeof(*result));
 	rc = catalogue_subscription_by_id(r->catalogue, id, &sub, &why);
+	if (rc == 0)
+		rc = check_clock(sub.created, &why);
 	if (rc == 0)
 		rc = check_deadline(r, &why);
 	if (rc == 0)
@@ -451,7 +465,9 @@ refresh_subscribe(const struct refresh *r, const struct refresh_wish *wish, int6
 
 	candidate_init(&cand);
 	memset(result, 0, sizeof(*result));
-	rc = check_new_url(r, wish, err);
+	rc = check_clock(0, err);
+	if (rc == 0)
+		rc = check_new_url(r, wish, err);
 	if (rc == 0)
 		rc = candidate_fetch(&cand, r->conf, r->starter, wish->url, wish->username,
 				     wish->password, r->conf->tls_ca, err);

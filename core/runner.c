@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -17,7 +18,10 @@
 
 #include "cleanup.h"
 #include "io.h"
+#include "kept.h"
+#include "log.h"
 #include "runner_impl.h"
+#include "sandbox.h"
 
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 8U
@@ -26,7 +30,7 @@
 struct runner {
 	int sock;
 	pid_t pid;
-	pid_t owner;		/* who may wait for it: after a fork there are two of us */
+	pid_t owner;		/* who may wait for it: after a fork there are two of us; 0: nobody */
 	uint32_t next_id;
 	struct runner_packet packet;
 };
@@ -64,12 +68,71 @@ find_user(const struct conf *conf, struct account *who, struct err *err)
 	return rc == 0 ? 0 : err_prefix(err, "%s", named ? "event_user" : "user");
 }
 
+struct hosting {			/* what the keeper forks */
+	int sock;
+	const struct conf *conf;
+	const struct account *who;	/* or NULL */
+};
+
+static int
+host(void *arg)
+{
+	const struct hosting *h = arg;
+
+	return runner_host(h->sock, h->conf, NULL, h->who);
+}
+
+enum { LOST_MS = 5000 };	/* the keeper's word waits that long for room */
+
+static void
+tell_lost(void *arg)
+{
+	const struct hosting *h = arg;
+	struct runner_note note = { .magic = RUNNER_MAGIC, .kind = RUNNER_LOST, .id = RUNNER_ALL };
+	struct pollfd polled = { .fd = h->sock, .events = POLLOUT };
+
+	if (poll(&polled, 1, LOST_MS) > 0)
+		send(h->sock, &note, sizeof(note), MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static int
+keep_host(int sock, const struct conf *conf, const struct account *who)
+{
+	struct hosting hosting = { sock, conf, who };
+	const struct kept kept = {
+		.name = "process of event handlers", .run = host, .lost = tell_lost,
+		.arg = &hosting, .fds = { sock }, .n_fds = 1,
+	};
+	struct err err = { 0 };
+	unsigned missing;
+	int rc = who != NULL ? account_become(who, &err) : 0;
+
+	if (rc == 0)
+		rc = sandbox_enter(SANDBOX_RUNNER, NULL, 0, &missing, &err);
+	if (rc != 0) {
+		log_err(LOG_LVL_ERROR, "event handlers", &err);
+		return 1;
+	}
+	return kept_main(&kept);
+}
+
+static struct runner *
+make_runner(int sock, pid_t pid, uint32_t last_id)
+{
+	struct runner *r = xcalloc(1, sizeof(*r));
+
+	r->sock = sock;
+	r->pid = pid;
+	r->owner = pid > 0 ? getpid() : 0;
+	r->next_id = last_id;
+	return r;
+}
+
 int
 runner_new(struct runner **out, const struct conf *conf, const char *command, struct err *err)
 {
 	bool change_user = command == NULL && geteuid() == 0;
 	struct account who = { 0 };
-	struct runner *r;
 	int pair[2], rc = 0;
 	pid_t pid;
 
@@ -87,7 +150,8 @@ runner_new(struct runner **out, const struct conf *conf, const char *command, st
 	pid = fork();
 	if (pid == 0) {
 		close(pair[0]);
-		_exit(runner_host(pair[1], conf, command, change_user ? &who : NULL));
+		_exit(command != NULL ? runner_host(pair[1], conf, command, NULL)
+				      : keep_host(pair[1], conf, change_user ? &who : NULL));
 	}
 	rc = pid < 0 ? errno : 0;
 	account_release(&who);
@@ -96,11 +160,7 @@ runner_new(struct runner **out, const struct conf *conf, const char *command, st
 		close(pair[0]);
 		return err_set(err, rc, "no process for event handlers: %s", strerrordesc_np(rc));
 	}
-	r = xcalloc(1, sizeof(*r));
-	r->sock = pair[0];
-	r->pid = pid;
-	r->owner = getpid();
-	*out = r;
+	*out = make_runner(pair[0], pid, 0);
 	return 0;
 }
 
@@ -147,6 +207,20 @@ runner_stop(const struct runner *r)
 		send_order(r, RUNNER_STOP);
 }
 
+/* What the one before us had started is known by its ids: ours begin anywhere. */
+struct runner *
+runner_adopt(int sock)
+{
+	struct runner *r;
+	uint32_t last = 0;
+
+	if (getrandom(&last, sizeof(last), GRND_NONBLOCK) != (ssize_t)sizeof(last))
+		last = (uint32_t)io_monotonic_ms();
+	r = make_runner(sock, 0, last);
+	send_order(r, RUNNER_RESET);
+	return r;
+}
+
 int
 runner_reload(struct runner *r, struct err *err)
 {
@@ -180,8 +254,9 @@ sealed_file(const struct buf *data)
 static uint32_t
 new_id(struct runner *r)
 {
-	if (++r->next_id == 0)
+	do
 		r->next_id++;
+	while (r->next_id == 0 || r->next_id == RUNNER_ALL);
 	return r->next_id;
 }
 
@@ -232,7 +307,7 @@ runner_reap(struct runner *r, uint32_t *id, int *status, bool *timed_out, struct
 	if (n <= 0)
 		return n < 0 ? (int)n : -EPIPE;
 	if (n < (ssize_t)sizeof(*note) || note->magic != RUNNER_MAGIC ||
-	    note->kind != RUNNER_ENDED)
+	    (note->kind != RUNNER_ENDED && note->kind != RUNNER_LOST))
 		return -EPROTO;
 	*id = note->id;
 	*status = note->status;

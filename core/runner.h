@@ -33,8 +33,15 @@ struct runner;
  * by exec), as event_user, with a clean environment and event_env.  Otherwise the one handler
  * "command", run by /bin/sh -c, with the caller's environment less LD_*, IFS, BASH_ENV, ENV,
  * OPENSSL_* and the like. PATH begins with the directory of our own commands in both.
+ * That of a daemon is forked again when it is killed.
  */
 int runner_new(struct runner **out, const struct conf *conf, const char *command, struct err *err);
+
+/*
+ * A daemon's runner by its socket (runner_fd() of another process), which is taken.  What runs for
+ * the process before us is ended (TERM, KILL), and nothing of ours begins before it has.
+ */
+struct runner *runner_adopt(int sock);
 /* Waits for the process to end, which it does in bounded time. */
 void runner_free(struct runner *r);
 
@@ -50,6 +57,8 @@ int runner_start(struct runner *r, const char *name, const struct buf *variables
 
 /* Reads the configuration again (by itself): the daemon was told to reload. */
 int runner_reload(struct runner *r, struct err *err);
+
+#define RUNNER_ALL UINT32_MAX	/* in the place of an id: all that was started before */
 
 pid_t runner_pid(const struct runner *r);
 int runner_fd(const struct runner *r);	/* readable: something has ended, or the runner itself */

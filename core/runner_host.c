@@ -28,10 +28,12 @@
 #include "io.h"
 #include "log.h"
 #include "process.h"
+#include "sandbox.h"
 
 enum {
 	N_RUNS = 256,		/* 32 handlers, and what earlier ones left behind */
 	END_MS = (LIMIT_EVENT_KILL_SECONDS + 4) * 1000,
+	RESET_STEP_MS = 250,
 };
 
 struct run {
@@ -49,6 +51,7 @@ struct host {
 	uid_t owner;			/* of handlers */
 	struct handlerenv env;
 	bool stopped;			/* told to; it stays until the socket closes */
+	long long reset_by;		/* monotonic ms; 0: nothing is to end before we go on */
 	bool ending;
 	struct run runs[N_RUNS];
 };
@@ -222,13 +225,21 @@ stop(struct host *h)
 	signal_minders(h, SIGTERM);
 }
 
+/* Another process asks from now on; two runs of one handler are never to be at the same time. */
+static void
+reset(struct host *h)
+{
+	signal_minders(h, SIGTERM);
+	h->reset_by = io_monotonic_ms() + END_MS;
+}
+
 static bool
 note_is_valid(const struct runner_note *note, ssize_t len, size_t n_fds)
 {
 	if (len != (ssize_t)sizeof(*note) || note->magic != RUNNER_MAGIC ||
 	    memchr(note->name, '\0', sizeof(note->name)) == NULL)
 		return false;
-	if (note->kind == RUNNER_RELOAD || note->kind == RUNNER_STOP)
+	if (note->kind == RUNNER_RELOAD || note->kind == RUNNER_STOP || note->kind == RUNNER_RESET)
 		return n_fds == 0;
 	return note->kind == RUNNER_RUN && note->id != 0 && n_fds == RUNNER_FDS;
 }
@@ -250,6 +261,8 @@ take_note(struct host *h)
 		log_error("runner: a request that is none of ours is ignored");
 	else if (note.kind == RUNNER_STOP)
 		stop(h);
+	else if (note.kind == RUNNER_RESET)
+		reset(h);
 	else if (note.kind == RUNNER_RELOAD)
 		reload(h);
 	else if (!h->stopped && find_run(h, note.id) == NULL)
@@ -324,20 +337,37 @@ end_runs(struct host *h)
 	signal_minders(h, SIGKILL);
 }
 
+/* True: what was started before the reset is still ending; notes stay in the socket meanwhile. */
+static bool
+is_resetting(struct host *h)
+{
+	if (h->reset_by == 0)
+		return false;
+	if (has_runs(h) && io_monotonic_ms() < h->reset_by)
+		return true;
+	signal_minders(h, SIGKILL);
+	h->reset_by = 0;
+	return false;
+}
+
 static void
 serve(struct host *h)
 {
 	bool full = false;
 
 	while (!h->ending) {
+		bool resetting = is_resetting(h);
+		short wanted = (short)((resetting ? 0 : POLLIN) | (full ? POLLOUT : 0));
 		struct pollfd polled[2] = {
-			{ .fd = h->sock, .events = (short)(POLLIN | (full ? POLLOUT : 0)) },
+			{ .fd = h->sock, .events = wanted },
 			{ .fd = h->signals, .events = POLLIN },
 		};
 
-		if (poll(polled, 2, -1) < 0 && errno != EINTR)
+		if (poll(polled, 2, resetting ? RESET_STEP_MS : -1) < 0 && errno != EINTR)
 			break;
-		if (polled[0].revents & (POLLIN | POLLHUP | POLLERR))
+		if (polled[0].revents & (POLLHUP | POLLERR))
+			h->ending = resetting;
+		if (polled[0].revents & (POLLIN | POLLHUP | POLLERR) && !resetting)
 			take_note(h);
 		if (polled[1].revents & POLLIN)
 			collect_minders(h);
@@ -352,6 +382,7 @@ static int
 settle(struct host *h, struct err *err)
 {
 	sigset_t child;
+	unsigned missing;
 	int rc;
 
 	prctl(PR_SET_NAME, "vmi-runner");
@@ -372,7 +403,8 @@ settle(struct host *h, struct err *err)
 	handlerenv_daemon(&h->env, h->conf, h->who);
 	if (chdir("/") != 0)
 		return err_set(err, errno, "chdir: %s", strerrordesc_np(errno));
-	return h->who != NULL ? account_become(h->who, err) : 0;
+	rc = h->who != NULL ? account_become(h->who, err) : 0;
+	return rc == 0 ? sandbox_enter(SANDBOX_RUNNER, NULL, 0, &missing, err) : rc;
 }
 
 int

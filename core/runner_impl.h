@@ -7,8 +7,11 @@
  *     (+ record, variables)                                 fork ------------>  execve
  *   note RELOAD               ->  reads the configuration   reads its output
  *   note STOP                 ->  TERM -------------------> TERM, KILL ------>  (group, orphans)
+ *   note RESET                ->  the same, and then goes on
  *   note ENDED id status      <----------------------------  (its own process ended)
  *     (+ output)                                            stays for what the handler left behind
+ *
+ * A runner of a daemon has a keeper (kept.h), which says LOST when it had to fork another one.
  *
  * Notes are packets on one SOCK_SEQPACKET pair; the minders share the runner's end of it.  Record
  * and variables come in sealed files in memory, so that a packet is small whatever a list says.
@@ -32,7 +35,10 @@ enum {
 	RUNNER_NOT_STARTED = 127 << 8,
 };
 
-enum runner_kind { RUNNER_RUN = 1, RUNNER_RELOAD, RUNNER_STOP, RUNNER_ENDED };
+enum runner_kind {
+	RUNNER_RUN = 1, RUNNER_RELOAD, RUNNER_STOP, RUNNER_RESET,
+	RUNNER_ENDED, RUNNER_LOST,
+};
 
 struct runner_note {
 	uint32_t magic;

@@ -16,7 +16,8 @@
 #include "err.h"
 
 enum sandbox_role {
-	SANDBOX_SUPERVISOR, SANDBOX_STARTER, SANDBOX_WORKER, SANDBOX_FETCHER, SANDBOX_VERIFIER
+	SANDBOX_SUPERVISOR, SANDBOX_STARTER, SANDBOX_WORKER, SANDBOX_FETCHER, SANDBOX_VERIFIER,
+	SANDBOX_UPDATER, SANDBOX_RUNNER, SANDBOX_ROLES
 };
 
 enum {
@@ -37,10 +38,11 @@ struct sandbox_path {
 int sandbox_become_user(uid_t uid, gid_t gid, struct err *err);
 
 /*
- * Takes the role: clears capabilities (the supervisor keeps CAP_SYS_ADMIN), no_new_privs,
- * RLIMIT_CORE 0, PR_SET_DUMPABLE 0 for fetcher, umask 0027, Landlock with the paths given and
- * nothing else, the seccomp filter of the role.  Paths that do not exist are passed over.
- * *missing gets SANDBOX_MISSING_* bits.
+ * Takes the role for good: capabilities (the supervisor keeps CAP_SYS_ADMIN), no_new_privs, limits,
+ * a memory that nobody may look into or make code of, umask 0027, Landlock with the paths given and
+ * nothing else, the seccomp filter.  The table in sandbox.c says who has what.  Paths that do not
+ * exist, or cannot be reached, are passed over.  *missing gets SANDBOX_MISSING_* bits.  What is
+ * then in force is written on the board (sandboxstate.h).
  */
 int sandbox_enter(enum sandbox_role role, const struct sandbox_path *paths, size_t n_paths,
 		  unsigned *missing, struct err *err);
@@ -50,8 +52,14 @@ void sandbox_describe_missing(unsigned missing, struct buf *out);
 
 /*
  * Empties the environment but for TZ=UTC, LC_ALL=C, a fixed PATH and the names given
- * (NULL-terminated).
+ * (NULL-terminated), of which one that ends in '*' means all that begin so.
  */
 void sandbox_clean_environment(const char *const *keep);
+
+/*
+ * What programs of ours leave to each other: where they are, how sanitizers report; in a test build
+ * what those read that wrap their calls.
+ */
+extern const char *const sandbox_own_variables[];
 
 #endif

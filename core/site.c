@@ -11,11 +11,11 @@
  *                          "message": "<sha512>" or null, "version", "created",
  *                          "endorsers": [ names ], "selected": [ identifiers ],
  *                          "new_images": "refuse", "trust_anchor": "browser" or "igtf",
- *                          "defined": [ identifiers ] } ],
+ *                          "defined": [ identifiers ], "pinned": [ identifiers ] } ],
  *     "sha512": "<of every byte before this line>"
  *   }
  *
- * The last three of a subscription are left out where nothing was decided, so that a file of a
+ * The last four of a subscription are left out where nothing was decided, so that a file of a
  * version that did not know them is what would be written today.
  *
  * Order of a decision: commit, then site.json, then the command is acknowledged.  A crash between
@@ -36,6 +36,7 @@
 #include "io.h"
 #include "json.h"
 #include "limits.h"
+#include "uuid.h"
 
 static const char checksum_key[] = "  \"sha512\": \"";
 
@@ -87,14 +88,13 @@ write_names(struct site_writer *s, const char *key, enum sql_id sql, int64_t sub
 }
 
 static int
-write_defined(struct site_writer *s, int64_t subscription)
+write_names_if_any(struct site_writer *s, const char *key, enum sql_id sql, int64_t subscription)
 {
 	int64_t value;
 	bool any = false;
-	int rc = cat_int(s->c, SQL_IMAGE_DEFINED_OF, ARGS(arg_int(subscription)), &value, &any,
-			 s->err);
+	int rc = cat_int(s->c, sql, ARGS(arg_int(subscription)), &value, &any, s->err);
 
-	return any ? write_names(s, "defined", SQL_IMAGE_DEFINED_OF, subscription) : rc;
+	return any ? write_names(s, key, sql, subscription) : rc;
 }
 
 static bool
@@ -131,7 +131,9 @@ write_subscription(void *arg, const struct subscription_row *r)
 	if (r->trust_anchor != ANCHOR_NONE)
 		jsonw_string(&s->w, "trust_anchor", anchor_words[r->trust_anchor]);
 	if (rc == 0)
-		rc = write_defined(s, r->id);
+		rc = write_names_if_any(s, "defined", SQL_IMAGE_DEFINED_OF, r->id);
+	if (rc == 0)
+		rc = write_names_if_any(s, "pinned", SQL_PIN_OF, r->id);
 	jsonw_close(&s->w, '}');
 	return rc;
 }
@@ -140,11 +142,14 @@ int
 site_format(struct catalogue *c, struct buf *out, struct err *err)
 {
 	struct site_writer s = { .c = c, .err = err };
-	CLEANUP_FREE char *serial = catalogue_note_get(c, "site_serial");
+	CLEANUP_FREE char *serial = NULL;
 	char hex[DIGEST_HEX + 1];
 	struct digest sum;
 	int rc;
 
+	rc = catalogue_note_read(c, "site_serial", &serial, err);
+	if (rc != 0)
+		return rc;
 	jsonw_begin(&s.w, out, true);
 	jsonw_open(&s.w, NULL, '{');
 	jsonw_integer(&s.w, "schema", SITE_SCHEMA);
@@ -294,6 +299,7 @@ read_subscription(const struct json *j, struct site_subscription *s)
 	       read_strings(json_get(j, "endorsers"), &s->endorsers) &&
 	       read_strings(json_get(j, "selected"), &s->selected) &&
 	       read_strings(json_get(j, "defined"), &s->defined) &&
+	       read_strings(json_get(j, "pinned"), &s->pinned) &&
 	       s->list_id != NULL && s->url != NULL && s->version != NULL;
 }
 
@@ -306,7 +312,8 @@ read_site(const struct json *j, struct site *site)
 
 	site->store_id = member(j, "store");
 	if (!json_as_integer(json_get(j, "schema"), &schema) || schema != SITE_SCHEMA ||
-	    !json_as_integer(json_get(j, "serial"), &site->serial) || site->store_id == NULL)
+	    !json_as_integer(json_get(j, "serial"), &site->serial) || site->store_id == NULL ||
+	    strlen(site->store_id) != UUID_TEXT - 1)
 		return false;
 	site->endorsers = xcalloc(json_size(endorsers) + 1, sizeof(*site->endorsers));
 	for (size_t i = 0; i < json_size(endorsers); i++)
@@ -382,6 +389,7 @@ subscription_free(struct site_subscription *s)
 	strings_free(&s->endorsers);
 	strings_free(&s->selected);
 	strings_free(&s->defined);
+	strings_free(&s->pinned);
 }
 
 void

@@ -2,7 +2,7 @@
  * site.h - state_dir/site.json: an admin's decisions outside the database, so that they outlive it.
  *
  * Endorsers with their credentials and switches, links, subscriptions with credentials and
- * policies, selections, and which images are accepted where new ones are refused;
+ * policies, selections, pins, and which images are accepted where new ones are refused;
  * and of each subscription which message was accepted last, so that the stored messages can be
  * put back and no older list is taken.  Mode 0600, replaced whole, with a checksum at its end.
  */
@@ -47,6 +47,7 @@ struct site_subscription {
 	struct site_strings endorsers;		/* linked */
 	struct site_strings selected;		/* identifiers of images */
 	struct site_strings defined;		/* and those that are accepted, selected or not */
+	struct site_strings pinned;
 };
 
 struct site {

@@ -15,6 +15,9 @@
  * All signals but SIGCHLD are blocked in the starter: a TERM to every process of that name must
  * not take it away from the daemon that still ends in order.  It ends when the socket closes, and
  * its children (PR_SET_PDEATHSIG) end with it however it ends.
+ *
+ * That of a daemon has a keeper, which holds the socket, too: when the starter is killed, the keeper
+ * says LOST and forks another one, which goes on with the requests that it finds there.
  */
 #include "config.h"
 #include "starter.h"
@@ -29,6 +32,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -37,6 +41,7 @@
 
 #include "cleanup.h"
 #include "io.h"
+#include "kept.h"
 #include "log.h"
 #include "process.h"
 #include "sandbox.h"
@@ -45,11 +50,11 @@ enum {
 	N_CHILDREN = 160,	/* fetch_parallel is at most 64, and each may still be ending */
 	FDS_PER_CHILD = 2,
 	FD_PARKED = 16,		/* received descriptors wait above the places they go to */
-	STATUS_NOT_STARTED = 127 << 8,
+	LOST_MS = 5000,		/* the keeper's word waits that long for room */
 	NOTE_MAGIC = 0x53744e31,
 };
 
-enum note_kind { NOTE_RUN = 1, NOTE_KILL, NOTE_ENDED };
+enum note_kind { NOTE_RUN = 1, NOTE_KILL, NOTE_ENDED, NOTE_LOST };
 
 struct note {
 	uint32_t magic;
@@ -63,7 +68,7 @@ struct note {
 struct starter {
 	int sock;
 	pid_t pid;
-	pid_t owner;		/* who may wait for it: after a fork there are two of us */
+	pid_t owner;		/* who may wait for it: after a fork there are two of us; 0: nobody */
 	atomic_uint next_id;	/* any thread */
 };
 
@@ -81,23 +86,15 @@ struct starting {
 	char *libexecdir, *bindir;
 	char *conf_file;	/* NULL: built-in places */
 	char *cert_dir;		/* the verifier's argument */
+	bool change_user;
+	uid_t uid;
+	gid_t gid;
+	const struct kept *duty;	/* of its keeper, or NULL */
 	bool peer_gone;
 	struct child children[N_CHILDREN];
 };
 
 /* ---- in a child, before its program ---------------------------------------------------------- */
-
-/*
- * VMIMAGEFS_LIBEXECDIR: programs that start others must find them too.  *SAN_OPTIONS: how
- * reports are written.
- */
-static const char *const kept_variables[] = {
-	"VMIMAGEFS_LIBEXECDIR",
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-	"ASAN_OPTIONS", "LSAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS",
-#endif
-	NULL
-};
 
 static const int fetcher_places[] = { 3 };
 static const int verifier_places[] = { 0, 1 };
@@ -191,7 +188,7 @@ become_child(const struct starting *s, const struct note *note, const int *fds, 
 	if (getppid() != parent)	/* it died before the line above */
 		_exit(127);
 	process_reset_signals();
-	sandbox_clean_environment(kept_variables);
+	sandbox_clean_environment(sandbox_own_variables);
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	rc = arrange_fds(fds, places, n);
 	if (rc != 0)
@@ -219,7 +216,7 @@ run_child(struct starting *s, const struct note *note, const int *fds)
 	pid_t self = getpid(), pid;
 
 	if (child == NULL) {
-		struct note ended = { NOTE_MAGIC, NOTE_ENDED, note->id, 0, 0, STATUS_NOT_STARTED };
+		struct note ended = { NOTE_MAGIC, NOTE_ENDED, note->id, 0, 0, STARTER_NOT_STARTED };
 
 		log_error("no more than %d programs at once", N_CHILDREN);
 		send(s->sock, &ended, sizeof(ended), MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -235,7 +232,7 @@ run_child(struct starting *s, const struct note *note, const int *fds)
 	child->id = note->id;
 	child->pid = pid;
 	child->ended = pid < 0;
-	child->status = STATUS_NOT_STARTED;
+	child->status = STARTER_NOT_STARTED;
 }
 
 static void
@@ -389,7 +386,7 @@ free_starting(struct starting *s)
 }
 
 static int
-settle(struct starting *s, bool change_user, uid_t uid, gid_t gid, struct err *err)
+settle(struct starting *s, struct err *err)
 {
 	sigset_t child;
 	unsigned missing;
@@ -405,19 +402,20 @@ settle(struct starting *s, bool change_user, uid_t uid, gid_t gid, struct err *e
 	s->signals = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (s->signals < 0 || chdir("/") != 0)
 		return err_set(err, errno, "signalfd or chdir: %s", strerrordesc_np(errno));
-	rc = change_user ? sandbox_become_user(uid, gid, err) : 0;
+	rc = s->change_user ? sandbox_become_user(s->uid, s->gid, err) : 0;
 	if (rc == 0)
 		rc = sandbox_enter(SANDBOX_STARTER, NULL, 0, &missing, err);
 	return rc;
 }
 
 static int
-starter_main(struct starting *s, bool change_user, uid_t uid, gid_t gid)
+starter_main(void *arg)
 {
+	struct starting *s = arg;
 	struct err err;
 	int rc;
 
-	rc = settle(s, change_user, uid, gid, &err);
+	rc = settle(s, &err);
 	if (rc != 0)
 		log_err(LOG_LVL_ERROR, "starter", &err);
 	else
@@ -426,14 +424,78 @@ starter_main(struct starting *s, bool change_user, uid_t uid, gid_t gid)
 	return rc == 0 ? 0 : 1;
 }
 
+/* ---- its keeper ------------------------------------------------------------------------- */
+
+static void
+tell_lost(void *arg)
+{
+	const struct starting *s = arg;
+	struct note note = { NOTE_MAGIC, NOTE_LOST, STARTER_ALL, 0, 0, SIGKILL };
+	struct pollfd polled = { .fd = s->sock, .events = POLLOUT };
+
+	if (poll(&polled, 1, LOST_MS) > 0)
+		send(s->sock, &note, sizeof(note), MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static bool
+serve_duty(void *arg)
+{
+	const struct starting *s = arg;
+
+	return s->duty->serve(s->duty->arg);
+}
+
+static int
+keeper_main(struct starting *s)
+{
+	struct kept kept = { .name = "starter", .run = starter_main, .lost = tell_lost, .arg = s };
+	unsigned missing;
+	struct err err;
+	int rc;
+
+	if (s->duty != NULL) {
+		kept.serve = serve_duty;
+		for (; kept.n_fds < s->duty->n_fds; kept.n_fds++)
+			kept.fds[kept.n_fds] = s->duty->fds[kept.n_fds];
+	}
+	kept.fds[kept.n_fds++] = s->sock;
+	rc = s->change_user ? sandbox_become_user(s->uid, s->gid, &err) : 0;
+	if (rc == 0)
+		rc = sandbox_enter(SANDBOX_STARTER, NULL, 0, &missing, &err);
+	if (rc != 0) {
+		log_err(LOG_LVL_ERROR, "the keeper of the starter", &err);
+		return 1;
+	}
+	return kept_main(&kept);
+}
+
 /* ---- our side --------------------------------------------------------------------------- */
 
-int
-starter_new(struct starter **out, const struct conf *conf, struct err *err)
+static struct starter *
+make_starter(int sock, pid_t pid, uint32_t first_id)
+{
+	struct starter *s = xcalloc(1, sizeof(*s));
+
+	s->sock = sock;
+	s->pid = pid;
+	s->owner = pid > 0 ? getpid() : 0;
+	atomic_init(&s->next_id, first_id);
+	return s;
+}
+
+/* In the child: whichever of the two it is to be. */
+static void __attribute__((noreturn))
+become_starter(struct starting *plan, bool kept)
+{
+	_exit(kept ? keeper_main(plan) : starter_main(plan));
+}
+
+static int
+fork_starter(struct starter **out, const struct conf *conf, bool kept, const struct kept *duty,
+	     struct err *err)
 {
 	bool change_user = geteuid() == 0;
 	struct starting *plan;
-	struct starter *s;
 	uid_t uid = 0;
 	gid_t gid = 0;
 	int pair[2], rc;
@@ -448,10 +510,14 @@ starter_new(struct starter **out, const struct conf *conf, struct err *err)
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0)
 		return err_set(err, errno, "no socket for the starter: %s", strerrordesc_np(errno));
 	plan = plan_starting(conf, pair[1]);
+	plan->change_user = change_user;
+	plan->uid = uid;
+	plan->gid = gid;
+	plan->duty = duty;
 	pid = fork();
 	if (pid == 0) {
 		close(pair[0]);
-		_exit(starter_main(plan, change_user, uid, gid));
+		become_starter(plan, kept);
 	}
 	rc = pid < 0 ? errno : 0;
 	free_starting(plan);
@@ -460,13 +526,38 @@ starter_new(struct starter **out, const struct conf *conf, struct err *err)
 		close(pair[0]);
 		return err_set(err, rc, "no process for the starter: %s", strerrordesc_np(rc));
 	}
-	s = xcalloc(1, sizeof(*s));
-	s->sock = pair[0];
-	s->pid = pid;
-	s->owner = getpid();
-	atomic_init(&s->next_id, 1);
-	*out = s;
+	*out = make_starter(pair[0], pid, 1);
 	return 0;
+}
+
+int
+starter_new(struct starter **out, const struct conf *conf, struct err *err)
+{
+	return fork_starter(out, conf, false, NULL, err);
+}
+
+int
+starter_new_kept(struct starter **out, const struct conf *conf, const struct kept *duty,
+		 struct err *err)
+{
+	return fork_starter(out, conf, true, duty, err);
+}
+
+/* The ids of the one before us may still be in use: ours begin anywhere. */
+struct starter *
+starter_adopt(int sock)
+{
+	uint32_t first = 0;
+
+	if (getrandom(&first, sizeof(first), GRND_NONBLOCK) != (ssize_t)sizeof(first))
+		first = (uint32_t)io_monotonic_ms();
+	return make_starter(sock, 0, first);
+}
+
+pid_t
+starter_pid(const struct starter *s)
+{
+	return s->pid;
 }
 
 void
@@ -509,7 +600,7 @@ starter_run(struct starter *s, enum starter_program program, int arg, const int 
 	assert(n_fds == places_of((int32_t)program, &places));
 	do
 		note.id = atomic_fetch_add(&s->next_id, 1);
-	while (note.id == 0);
+	while (note.id == 0 || note.id == STARTER_ALL);
 	rc = send_note(s, &note, fds, n_fds);
 	if (rc != 0)
 		return err_set(err, -rc, "the starter process does not answer: %s",
@@ -545,7 +636,8 @@ starter_reap(struct starter *s, uint32_t *id, int *status)
 		return (int)n;
 	if (n == 0)
 		return -EPIPE;
-	if (n != (ssize_t)sizeof(note) || note.magic != NOTE_MAGIC || note.kind != NOTE_ENDED)
+	if (n != (ssize_t)sizeof(note) || note.magic != NOTE_MAGIC ||
+	    (note.kind != NOTE_ENDED && note.kind != NOTE_LOST))
 		return -EPROTO;
 	*id = note.id;
 	*status = note.status;

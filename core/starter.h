@@ -11,6 +11,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include "conf.h"
 #include "err.h"
 
@@ -20,7 +21,12 @@ enum starter_program {
 	STARTER_UPDATER,	/* vmimagectl, no descriptors; arg is an enum starter_task */
 };
 
+/* The wait status of a program that could not be started: as one that ended with 127. */
+enum { STARTER_NOT_STARTED = 127 << 8 };
+
 enum starter_task { STARTER_UPDATE, STARTER_RECHECK };
+
+#define STARTER_ALL UINT32_MAX	/* in the place of an id: all that was started before */
 
 struct starter;
 
@@ -30,6 +36,19 @@ struct starter;
  */
 int starter_new(struct starter **out, const struct conf *conf, struct err *err);
 void starter_free(struct starter *s);	/* closes the socket and waits for the starter to end */
+
+/*
+ * The same, and one that is killed is forked again, by a keeper (kept.h), which is what starter_pid()
+ * is.  duty (may be NULL): what else the keeper does, its serve, arg and fds, which are borrowed; it
+ * runs as the starter does.
+ */
+struct kept;
+int starter_new_kept(struct starter **out, const struct conf *conf, const struct kept *duty,
+		     struct err *err);
+pid_t starter_pid(const struct starter *s);
+
+/* A starter by its socket (starter_fd() of another process), which is taken. */
+struct starter *starter_adopt(int sock);
 
 /* Starts a program; borrows fds.  *id names it in later calls. */
 int starter_run(struct starter *s, enum starter_program program, int arg, const int *fds,
@@ -43,7 +62,7 @@ int starter_fd(const struct starter *s);
 
 /*
  * Takes one ended child: 1 and id and wait status; 0 if there is none now; negative: the
- * starter is gone.
+ * starter is gone.  STARTER_ALL and SIGKILL: the starter was killed, and they with it.
  */
 int starter_reap(struct starter *s, uint32_t *id, int *status);
 

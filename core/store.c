@@ -27,6 +27,7 @@
 
 #include "cleanup.h"
 #include "io.h"
+#include "ledger.h"
 #include "log.h"
 #include "store_priv.h"
 #include "storedir.h"
@@ -185,6 +186,7 @@ store_alloc(const struct conf *conf)
 	store_reconfigure(s, conf);
 	pthread_mutex_init(&s->aside, NULL);
 	pthread_mutex_init(&s->side, NULL);
+	pthread_mutex_init(&s->room, NULL);
 	return s;
 }
 
@@ -193,6 +195,7 @@ store_reconfigure(struct store *s, const struct conf *conf)
 {
 	atomic_store(&s->min_free, conf->cache_min_free);
 	atomic_store(&s->min_free_percent, conf->cache_min_free_percent);
+	atomic_store(&s->limit, conf->cache_size);
 }
 
 int
@@ -292,6 +295,8 @@ store_close(struct store *s)
 	close_keep_errno(s->root);
 	pthread_mutex_destroy(&s->aside);
 	pthread_mutex_destroy(&s->side);
+	pthread_mutex_destroy(&s->room);
+	ledger_free(s->ledger);
 	free(s->path);
 	free(s);
 }
@@ -444,6 +449,23 @@ store_object_open(struct store *s, const struct digest *d, int64_t size, struct 
 }
 
 int
+store_open_cached(struct store *s, const struct digest *d, bool tree, int64_t *size)
+{
+	char hex[DIGEST_HEX + 1], path[STORE_SIDE_MAX + 4];
+	CLEANUP_FD int fd = -1;
+	struct stat st;
+	off_t len = 0;
+
+	digest_hex(d, hex);
+	snprintf(path, sizeof(path), "%.2s/%s%s", hex, hex, tree ? STORE_TREE : "");
+	fd = io_open_cached(s->objects, path, true, &len);
+	if (fd < 0 || fstat(fd, &st) != 0 || (st.st_uid != geteuid() && st.st_uid != 0))
+		return -EAGAIN;
+	*size = len;
+	return steal_fd(&fd);
+}
+
+int
 store_object_open_rw(struct store *s, const struct digest *d, int64_t size, struct err *err)
 {
 	return open_object(s, d, size, O_RDWR, err);
@@ -495,6 +517,7 @@ store_object_remove(struct store *s, const struct digest *d, struct err *err)
 	if (shard < 0)
 		return say_unusable(s, -shard, hex, NULL, err);
 	rc = unlink_object(shard, hex);
+	store_measure(s, d);
 	if (rc == -ENOENT)
 		return 0;
 	if (rc == -EISDIR)

@@ -60,6 +60,12 @@ int store_lock(struct store *s, struct err *err);
  */
 int store_object_open(struct store *s, const struct digest *d, int64_t size, struct err *err);
 
+/*
+ * An object or its tree, if all that opening takes is in memory and nothing is amiss; -EAGAIN
+ * otherwise.  *size: of the file.
+ */
+int store_open_cached(struct store *s, const struct digest *d, bool tree, int64_t *size);
+
 /* What store_object_open() says of a file that is gone or bad, rather than out of our reach. */
 static inline bool
 store_object_is_bad(int rc)
@@ -71,8 +77,8 @@ store_object_is_bad(int rc)
 bool store_object_stat(struct store *s, const struct digest *d, int64_t size, int64_t *blocks);
 
 /*
- * Takes cache_min_free anew; what else of the store is configured stays until it is opened
- * again.
+ * Takes cache_size and cache_min_free anew; what else of the store is configured stays until it is
+ * opened again.
  */
 void store_reconfigure(struct store *s, const struct conf *conf);
 
@@ -82,7 +88,8 @@ void store_reconfigure(struct store *s, const struct conf *conf);
  * Opens or makes the partial file (read and write), reserved to size; what block mode left of the
  * same image is dropped.  *have is the number of
  * bytes that an earlier run received (the length of the file; 0 for a new one): a partial larger
- * than size is dropped.  -ENOSPC with CODE_FULL below cache_min_free or without room.
+ * than size is dropped.  -ENOSPC with CODE_FULL over cache_size, below cache_min_free, or without
+ * room.
  */
 int store_partial_open(struct store *s, const struct digest *d, int64_t size, int *fd,
 		       int64_t *have, struct err *err);
@@ -185,12 +192,58 @@ int store_reconcile(struct store *s, const struct store_walk *walk, struct err *
 int store_each_object(struct store *s, void (*fn)(void *arg, const struct digest *d, int64_t size),
 		      void *arg, struct err *err);
 
+/* ---- room ------------------------------------------------------------------------------------ */
+
 struct store_usage {
 	int64_t fs_total, fs_free;	/* bytes of the file system */
 	/* bytes, by st_blocks, trees included */
 	int64_t objects, partial, quarantine, lost_found;
+	int64_t promised;		/* to transfers, beyond what is in partial */
 	int64_t n_objects;
+	int64_t limit;			/* cache_size; 0: none */
+	int64_t keep_free;		/* cache_min_free in bytes */
 };
+
+/* What counts against cache_size. */
+static inline int64_t
+store_used(const struct store_usage *u)
+{
+	return u->objects + u->partial + u->quarantine + u->lost_found + u->promised;
+}
+
+/* Any thread.  usage: looks at every file.  room: what is known in memory; for the owner. */
 int store_usage(struct store *s, struct store_usage *out, struct err *err);
+int store_room(struct store *s, struct store_usage *out, struct err *err);
+
+/* What is known in memory is compared with every file: at the start, and now and then. */
+int store_recount(struct store *s, struct err *err);
+/* Something of this digest has changed on the disk, by no function of this header. */
+void store_measure(struct store *s, const struct digest *d);
+
+struct store_bytes {
+	int64_t object, partial, promised;
+};
+struct store_bytes store_bytes(struct store *s, const struct digest *d);
+
+/* What an image of this size takes in the end, its tree included. */
+int64_t store_charge(int64_t size);
+/*
+ * Promises an image the room that it takes, so that nobody else gets it, until store_dismiss().
+ * -ENOSPC with CODE_FULL: there is none, by cache_size or cache_min_free; *lacking (may be NULL) is
+ * how much is missing.  fits: only asks.
+ */
+int store_admit(struct store *s, const struct digest *d, int64_t size, int64_t *lacking,
+		struct err *err);
+int store_fits(struct store *s, const struct digest *d, int64_t size, struct err *err);
+int64_t store_lacks(struct store *s, const struct digest *d, int64_t size);
+void store_dismiss(struct store *s, const struct digest *d);
+
+/* Bad bytes in quarantine/, oldest first or not; drop: absent is fine. */
+int store_quarantine_each(struct store *s,
+			  void (*fn)(void *arg, const struct digest *d, int64_t number,
+				     int64_t bytes),
+			  void *arg, struct err *err);
+int store_quarantine_drop(struct store *s, const struct digest *d, int64_t number,
+			  struct err *err);
 
 #endif

@@ -1,12 +1,13 @@
 /*
  * store_priv.h - what the files of the store share: store.c, partial.c, storeblocks.c, storetree.c,
- * storecommit.c, aside.c, reconcile.c.
+ * storecommit.c, storeroom.c, aside.c, reconcile.c.
  */
 #ifndef VMI_STORE_PRIV_H
 #define VMI_STORE_PRIV_H
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include "err.h"
@@ -40,12 +41,17 @@ struct store {
 	int marker;			/* the flock is on this open file */
 
 	atomic_int min_free_percent;	/* as in struct conf; new ones after a reload */
-	_Atomic int64_t min_free;
+	_Atomic int64_t min_free, limit;
 
-	/* Two locks; aside may be taken under side. */
+	atomic_bool quarantine_changed, lost_changed;	/* to be measured anew */
+
+	/* Three locks; aside may be taken under side, and room under no other. */
 	pthread_mutex_t aside;		/* one move to quarantine/ or lost+found/ at a time */
 	int64_t next_lost;		/* under it: next number in lost+found/; 0: not known yet */
 	pthread_mutex_t side;		/* who makes or removes a NAME.new has it */
+	pthread_mutex_t room;		/* what follows */
+	struct ledger *ledger;		/* NULL: not counted yet */
+	int64_t quarantine_bytes, lost_bytes;
 };
 
 static inline int
@@ -84,10 +90,11 @@ int store_replace_side(struct store *s, int dir, const char *name,
 int store_open_earlier(struct store *s, const char *name, int64_t min, int64_t max);
 
 /*
- * Is there room for the rest of the file's size bytes?  Then it is reserved, with its
- * length unless keep_length.
+ * Is there room for the rest of the image's size bytes, of which fd is what is here?  Then it is
+ * reserved, with its length unless keep_length.
  */
-int store_reserve(struct store *s, int fd, int64_t size, bool keep_length, struct err *err);
+int store_reserve(struct store *s, const struct digest *d, int fd, int64_t size, bool keep_length,
+		  struct err *err);
 
 /* The sentence for a file that cannot be made in partial/; CODE_FULL where that is the reason. */
 int store_say_unopened(const struct store *s, int rc, const char *name, struct err *err);

@@ -51,10 +51,11 @@ store_blocks_open(struct store *s, const struct digest *d, int64_t size, int *ou
 	}
 	if (fd < 0)
 		return store_say_unopened(s, fd, name, err);
-	rc = store_reserve(s, fd, size, false, err);
+	rc = store_reserve(s, d, fd, size, false, err);
 	if (rc != 0) {
 		if (*is_new)
 			unlinkat(s->partial, name, 0);
+		store_measure(s, d);
 		return rc;
 	}
 	*out_fd = steal_fd(&fd);
@@ -67,6 +68,7 @@ store_blocks_drop(struct store *s, const struct digest *d)
 	drop(s, d, STORE_BLOCKS);
 	drop(s, d, STORE_MAP);
 	drop(s, d, STORE_TREE);
+	store_measure(s, d);
 }
 
 int

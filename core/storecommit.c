@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "io.h"
 #include "store_priv.h"
 #include "storedir.h"
 #include "vtree.h"
@@ -69,10 +70,10 @@ sync_data(struct store *s, const char *partial, int fd)
 {
 	struct stat ours, named;
 
-	while (fdatasync(fd) != 0) {
-		if (errno != EINTR)
-			return -errno;
-	}
+	int rc = io_fdatasync(fd);
+
+	if (rc != 0)
+		return rc;
 	if (fstat(fd, &ours) != 0 ||
 	    fstatat(s->partial, partial, &named, AT_SYMLINK_NOFOLLOW) != 0)
 		return -errno;
@@ -135,6 +136,7 @@ store_commit(struct store *s, const struct digest *d, int fd, const struct vtree
 	assert(digest_equal(&vtree_id(tree)->image, d));
 	digest_hex(d, hex);
 	rc = commit_stream(s, hex, fd, tree);
+	store_measure(s, d);
 	if (rc == 0)
 		return 0;
 	store_partial_drop(s, d);
@@ -196,6 +198,7 @@ store_commit_blocks(struct store *s, const struct digest *d, int fd, struct err 
 
 	digest_hex(d, hex);
 	rc = commit_blocks(s, hex, fd);
+	store_measure(s, d);
 	if (!may_be_tried_again(rc))
 		store_blocks_drop(s, d);
 	return rc == 0 ? 0 : say_uncommitted(s, rc, hex, err);

@@ -70,6 +70,32 @@ stored_open(struct store *s, const struct digest *d, int64_t size, const struct 
 	return 0;
 }
 
+int
+stored_open_cached(struct store *s, const struct digest *d, int64_t size,
+		   const struct digest *tree, struct blockfile **out)
+{
+	struct vtree_id id = { .image = *d, .size = size };
+	int64_t len = 0, tree_len = 0;
+	CLEANUP_FD int fd = -1;
+	struct vtree *found;
+	int tree_fd;
+
+	*out = NULL;
+	if (tree == NULL)
+		return -EAGAIN;
+	fd = store_open_cached(s, d, false, &len);
+	if (fd < 0 || len != size)
+		return -EAGAIN;
+	tree_fd = store_open_cached(s, d, true, &tree_len);
+	if (tree_fd < 0)
+		return -EAGAIN;
+	id.verity = *tree;
+	if (vtree_open_cached(&found, &id, tree_fd) != 0)
+		return -EAGAIN;
+	*out = blockfile_complete(steal_fd(&fd), found);
+	return 0;
+}
+
 /* ---- made anew ------------------------------------------------------------------------------- */
 
 static int

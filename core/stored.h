@@ -20,6 +20,12 @@ int stored_open(struct store *s, const struct digest *d, int64_t size, const str
 		struct blockfile **out, struct err *err);
 
 /*
+ * The same without asking the disk: -EAGAIN unless all of it is in memory and as it should be.
+ */
+int stored_open_cached(struct store *s, const struct digest *d, int64_t size,
+		       const struct digest *tree, struct blockfile **out);
+
+/*
  * Hashes the whole object; if size and SHA-512 are right, keeps its tree in the store and gives a
  * block file and, in *tree, the digest (root, if not NULL, is the signed one, which it must be:
  * CODE_BLOCK_DIGEST).  -EBADMSG with CODE_CORRUPT: the bytes are not the image's.  progress as

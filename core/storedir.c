@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "io.h"
 
 /* openat2() answers EAGAIN when a rename anywhere made ".." doubtful, never for long. */
 enum { AGAIN_MAX = 32 };
@@ -132,9 +133,5 @@ int
 storedir_sync(int dir)
 {
 	/* Directory descriptors may be O_RDONLY for fsync(); O_PATH ones may not. */
-	while (fsync(dir) != 0) {
-		if (errno != EINTR)
-			return -errno;
-	}
-	return 0;
+	return io_fsync(dir);
 }

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "io.h"
 #include "store_priv.h"
 #include "storedir.h"
 #include "vtree.h"
@@ -62,16 +63,6 @@ rename_over(struct store *s, int dir, const char *from, const char *to)
 }
 
 static int
-sync_file(int fd)
-{
-	while (fsync(fd) != 0) {
-		if (errno != EINTR)
-			return -errno;
-	}
-	return 0;
-}
-
-static int
 replace(struct store *s, int dir, const char *name, const char *tmp,
 	int (*write)(void *arg, int fd), void *arg, bool durable)
 {
@@ -79,7 +70,7 @@ replace(struct store *s, int dir, const char *name, const char *tmp,
 	int rc = fd < 0 ? fd : write(arg, fd);
 
 	if (rc == 0 && durable)
-		rc = sync_file(fd);
+		rc = io_fsync(fd);
 	if (rc == 0)
 		rc = rename_over(s, dir, tmp, name);
 	if (rc != 0 && fd >= 0)
@@ -162,6 +153,7 @@ store_tree_put(struct store *s, const struct vtree *tree, bool partial, struct e
 	rc = partial ? s->partial : shard;
 	if (rc >= 0)
 		rc = store_replace_side(s, rc, name, write_tree, &w, durable);
+	store_measure(s, &vtree_id(tree)->image);
 	if (rc == 0)
 		return 0;
 	errno = -rc;

@@ -140,7 +140,7 @@ read_file(struct trust_file *f, int dirfd)
 	struct stat st;
 	int rc;
 
-	fd = openat(dirfd, f->name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	fd = io_openat(dirfd, f->name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
 	if (fd < 0 || fstat(fd, &st) != 0) {
 		f->problem = xstrdup(strerrordesc_np(errno));
 		return;

@@ -47,6 +47,7 @@ verdict_encode(const struct verdict *v, struct buf *out)
 	w.text_len = text_len(v->text);
 	w.payload_len = v->rc == 0 ? v->payload.len : 0;
 	w.not_after = v->not_after;
+	w.sandbox = v->sandbox;
 
 	buf_reserve(out, sizeof(w) + w.subject_len + w.issuer_len + w.serial_len + w.text_len +
 		    w.payload_len);
@@ -121,6 +122,7 @@ verdict_decode(const void *data, size_t len, struct verdict *v, struct err *err)
 	v->weak_digest = w.weak_digest;
 	v->other_purpose = w.other_purpose;
 	v->not_after = w.not_after;
+	v->sandbox = w.sandbox;
 	v->subject = take_text(&at, w.subject_len);
 	v->issuer = take_text(&at, w.issuer_len);
 	v->serial = take_text(&at, w.serial_len);

@@ -11,8 +11,9 @@
 #include <stdint.h>
 #include "buf.h"
 #include "err.h"
+#include "sandboxstate.h"
 
-enum { VERDICT_MAGIC = 0x56644331 };
+enum { VERDICT_MAGIC = 0x56644332 };
 
 struct verdict_wire {
 	uint32_t magic;
@@ -25,6 +26,7 @@ struct verdict_wire {
 	uint32_t subject_len, issuer_len, serial_len, text_len;
 	uint64_t payload_len;		/* 0 unless rc is 0 */
 	int64_t not_after;		/* of the signer's certificate, seconds UTC */
+	struct sandbox_state sandbox;	/* of the verifier */
 };
 
 /*
@@ -40,6 +42,7 @@ struct verdict {
 	int64_t not_after;
 	char text[ERR_TEXT_MAX];
 	struct buf payload;		/* the signed text, canonical line ends as signed */
+	struct sandbox_state sandbox;	/* of the verifier; for showing only */
 };
 
 void verdict_init(struct verdict *v);

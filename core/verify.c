@@ -119,7 +119,7 @@ reap(struct starter *starter, uint32_t id, int *status)
 
 	for (;;) {
 		while ((n = starter_reap(starter, &ended, status)) > 0)
-			if (ended == id)
+			if (ended == id || ended == STARTER_ALL)
 				return 0;
 		if (n < 0)
 			return n;
@@ -142,6 +142,11 @@ explain(int rc, int status, struct err *err)
 				  "the verifier said more than a verdict can hold");
 	if (rc != 0)
 		return err_set(err, -rc, "cannot talk to the verifier: %s", strerrordesc_np(-rc));
+	if (status == STARTER_NOT_STARTED)
+		return err_refuse(err, CODE_BUSY, "the verifier could not be started: no process or no"
+				  " memory for it");
+	if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_TEMPORARY)
+		return err_refuse(err, CODE_LIMIT, "the verifier had no memory for the message");
 	if (WIFSIGNALED(status))
 		return err_refuse(err, CODE_LIMIT, "the verifier was ended by signal %d (%s): the"
 				  " message needs more than it may use", WTERMSIG(status),
@@ -186,5 +191,7 @@ verify_message(struct starter *starter, const void *message, size_t len, struct 
 	rc = verdict_decode(answer.data, answer.len, out, err);
 	if (rc != 0)
 		return explain(0, status, err);
+	if (out->sandbox.role == SANDBOX_VERIFIER)
+		sandbox_board_note(&out->sandbox);
 	return 0;
 }

@@ -499,7 +499,7 @@ say_odd(const struct visit *v, const char *fmt, ...)
 		return;
 	va_start(ap, fmt);
 	if (vasprintf(&line, fmt, ap) < 0)
-		abort();
+		out_of_memory();
 	va_end(ap);
 	/* What is told of a bad row is as bad as the row: here it becomes one harmless line. */
 	err_set(&text, EINVAL, "%s", line);

@@ -321,6 +321,43 @@ vtree_open(struct vtree **out, const struct vtree_id *id, int fd, struct err *er
 	return rc;
 }
 
+static bool
+read_all_cached(struct vtree *t)
+{
+	size_t len = (size_t)t->shape.prefix;
+	unsigned char header[VTREE_HEADER];
+
+	if (len > VTREE_MEMORY_BYTES ||
+	    io_pread_cached(t->fd, header, sizeof(header), 0) != (ssize_t)sizeof(header) ||
+	    check_header(t, header, NULL) != 0)
+		return false;
+	t->prefix = malloc(len + 1);
+	return t->prefix != NULL &&
+	       io_pread_cached(t->fd, t->prefix, len, VTREE_HEADER) == (ssize_t)len &&
+	       prefix_is_right(t);
+}
+
+int
+vtree_open_cached(struct vtree **out, const struct vtree_id *id, int fd)
+{
+	struct vtree *t = allocate(id, NULL);
+	bool right;
+
+	*out = NULL;
+	if (t == NULL) {
+		close_keep_errno(fd);
+		return -EAGAIN;
+	}
+	t->fd = fd;
+	right = read_all_cached(t);
+	close_keep_errno(steal_fd(&t->fd));
+	if (right)
+		*out = t;
+	else
+		vtree_unref(t);
+	return right ? 0 : -EAGAIN;
+}
+
 int
 vtree_file(const struct vtree *t, struct buf *out, struct err *err)
 {
@@ -397,6 +434,12 @@ const struct vtree_id *
 vtree_id(const struct vtree *t)
 {
 	return &t->id;
+}
+
+bool
+vtree_is_in_memory(const struct vtree *t)
+{
+	return t->prefix != NULL || t->shape.n_granules <= 1;
 }
 
 const struct verity_shape *

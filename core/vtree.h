@@ -60,6 +60,12 @@ int vtree_new(struct vtree **out, const struct vtree_id *id, const void *prefix,
 int vtree_open(struct vtree **out, const struct vtree_id *id, int fd, struct err *err);
 
 /*
+ * The same without asking the disk: -EAGAIN if it is not all in memory, or anything is amiss.  A large
+ * one is never.
+ */
+int vtree_open_cached(struct vtree **out, const struct vtree_id *id, int fd);
+
+/*
  * The whole .fsv file for this tree, header and prefix, appended to out.  -EFBIG above
  * VTREE_MEMORY_BYTES.
  */
@@ -71,6 +77,8 @@ struct vtree *vtree_ref(struct vtree *t);
 void vtree_unref(struct vtree *t);	/* NULL is fine */
 
 const struct vtree_id *vtree_id(const struct vtree *t);
+/* Nothing that is asked of it leads to the disk. */
+bool vtree_is_in_memory(const struct vtree *t);
 const struct verity_shape *vtree_shape(const struct vtree *t);
 
 /*

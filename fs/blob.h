@@ -5,12 +5,15 @@
  * is also fi->fh, so that another worker process can take over the open files.
  *
  *   ABSENT    no verified bytes: reads are parked; the engine was asked
- *   READY     a block file: reads are answered from it; a read of a granule that is not here yet,
- *             or is bad and being healed, is parked until that granule has landed
+ *   READY     a block file: reads are answered from it, from memory at once, otherwise in a place
+ *             of the disk's (disk.h); a read of a granule that is not here yet, or is bad and being
+ *             healed, is parked until that granule has landed
  *   CUT       distrusted: reads fail with ESTALE
  *
  * Every parked read ends exactly once: answered, failed, interrupted (EINTR), past its deadline
- * (ETIMEDOUT), or at the end of the mount (ENOTCONN).  No thread sleeps for a parked read.
+ * (ETIMEDOUT), or at the end of the mount (ENOTCONN).  No thread sleeps for a parked read.  One that
+ * the disk has not answered within block_timeout ends so, too: the thread that asked is not waited
+ * for.
  */
 #ifndef VMI_BLOB_H
 #define VMI_BLOB_H
@@ -23,26 +26,36 @@
 
 struct blobs;
 struct blockfile;
+struct disk;
 struct engine;
 struct fuse_req;
+struct handles;
 struct object_row;
 struct store;
 
 /* How long a read waits for a whole image, and how long for blocks alone; seconds. */
-struct blobs *blobs_new(struct store *store, int64_t read_timeout, int64_t block_timeout);
+struct blobs *blobs_new(struct store *store, struct disk *disk, int64_t read_timeout,
+			int64_t block_timeout);
 void blobs_set_engine(struct blobs *b, struct engine *engine);
+/* Where open files are written down for the next worker; borrowed. */
+void blobs_set_handles(struct blobs *b, struct handles *handles);
 void blobs_set_timeouts(struct blobs *b, int64_t read_timeout, int64_t block_timeout);
 /* The mount ends: answers everything that is parked with ENOTCONN; later reads too. */
 void blobs_end(struct blobs *b);
-/* After the FUSE threads have ended. */
+/* After the FUSE threads have ended, and before disk_free() does what is left. */
 void blobs_free(struct blobs *b);
 
 /*
  * One more / one less open file of the object.  The row says whether the store has it, the digest
- * of its tree, and whether it can be had block by block.  0 or a negative errno value.
+ * of its tree, and whether it can be had block by block.  0 or a negative errno value.  BLOB_ASK_DISK:
+ * its files are to be opened first, which only a caller at the disk may do (at_disk).
  */
-int blob_open(struct blobs *b, const struct object_row *row);
+enum { BLOB_ASK_DISK = 1 };
+int blob_open(struct blobs *b, const struct object_row *row, bool at_disk);
 void blob_close(struct blobs *b, uint64_t object);
+/* Files that the worker before us has left open. */
+void blob_restore(struct blobs *b, uint64_t object, const struct digest *d, int64_t size,
+		  unsigned opens);
 
 /* Replies to the request, now or later, exactly once. */
 void blob_read(struct blobs *b, struct fuse_req *req, uint64_t object, size_t size, off_t off);
@@ -65,6 +78,8 @@ off_t blob_seek(struct blobs *b, uint64_t object, off_t off, int whence);
 
 /* A reference to what an open object is read from; NULL while there is nothing. */
 struct blockfile *blob_file(struct blobs *b, uint64_t object);
+/* Lets go of it, without waiting for the disk; NULL is fine. */
+void blob_let_go(struct blobs *b, struct blockfile *file);
 
 /* Its digest; false if it is not open. */
 bool blob_digest(struct blobs *b, uint64_t object, struct digest *out);
@@ -91,8 +106,9 @@ void blob_cut(struct blobs *b, const struct digest *d, bool cut);
 
 bool blob_is_open(struct blobs *b, const struct digest *d);
 
-/* For `status`. */
+/* For `status`: reads that wait for bytes to come, reads that wait for the disk, open files. */
 int64_t blobs_parked(struct blobs *b);
+int64_t blobs_at_disk(struct blobs *b);
 int64_t blobs_open(struct blobs *b);
 
 #endif

@@ -68,12 +68,13 @@ settle(struct blobs *b, struct blob *blob, struct blockfile *f, struct parked **
 		return;
 	/* Each number of the same bytes may have opened the whole file for itself. */
 	if (blob->state != BLOB_READY || !blockfile_is_complete(blob->file)) {
-		blockfile_unref(blob->file);
+		blob_let_go(b, blob->file);
 		blob->file = blockfile_ref(f);
 	}
 	blob->state = BLOB_READY;
 	blob->asked = false;
-	blobtable_take_all(b, blob, &taken);
+	/* What is being read from the other file has its answer from there, or looks again. */
+	blobtable_take_waiting(b, blob, &taken);
 	take_over(taken, true, list);
 	blobtable_collect(b, blob);
 }
@@ -86,7 +87,7 @@ give_up(struct blobs *b, struct blob *blob, int rc, struct parked **list)
 		return;
 	if (blob->state == BLOB_READY && blockfile_is_complete(blob->file) && rc != -EBADMSG)
 		return;
-	blobtable_drop_file(blob);
+	blobtable_drop_file(b, blob);
 	blob->asked = false;
 	blobtable_take_all(b, blob, list);
 	blobtable_collect(b, blob);
@@ -197,7 +198,7 @@ move_deadlines(struct blobs *b, struct blob *blob)
 		for (struct parked *p = blob->queues[i]; p != NULL; p = p->next) {
 			long long deadline = blobtable_deadline(b, blob, &p->read);
 
-			if (deadline > p->deadline)
+			if (p->granule != BLOB_DISK && deadline > p->deadline)
 				p->deadline = deadline;
 		}
 }
@@ -210,7 +211,7 @@ blob_lost(struct blobs *b, const struct digest *d)
 	pthread_mutex_lock(&b->lock);
 	for (struct blob *blob = blobtable_first(b, d); blob != NULL;
 	     blob = blobtable_next(blob)) {
-		blobtable_drop_file(blob);
+		blobtable_drop_file(b, blob);
 		if (blob->n_parked > 0 && !blob->asked) {
 			blob->asked = true;
 			ask = true;
@@ -247,7 +248,7 @@ blob_cut(struct blobs *b, const struct digest *d, bool cut)
 	for (blob = blobtable_first(b, d); blob != NULL; blob = next) {
 		next = blobtable_next(blob);
 		if (cut) {
-			blobtable_drop_file(blob);
+			blobtable_drop_file(b, blob);
 			blob->asked = false;
 			blobtable_take_all(b, blob, &list);
 			blob->state = BLOB_CUT;

@@ -13,6 +13,7 @@
 
 #include "core/buf.h"
 #include "core/io.h"
+#include "core/thread.h"
 #include "fs/blobtable.h"
 
 /* ---- counting ------------------------------------------------------------------------------- */
@@ -34,7 +35,18 @@ blobs_parked(struct blobs *b)
 	int64_t n;
 
 	pthread_mutex_lock(&b->lock);
-	n = b->n_parked;
+	n = b->n_parked - b->n_at_disk;
+	pthread_mutex_unlock(&b->lock);
+	return n;
+}
+
+int64_t
+blobs_at_disk(struct blobs *b)
+{
+	int64_t n;
+
+	pthread_mutex_lock(&b->lock);
+	n = b->n_at_disk;
 	pthread_mutex_unlock(&b->lock);
 	return n;
 }
@@ -81,12 +93,13 @@ watch_deadlines(void *arg)
 /* ---- beginning and end ---------------------------------------------------------------------- */
 
 struct blobs *
-blobs_new(struct store *store, int64_t read_timeout, int64_t block_timeout)
+blobs_new(struct store *store, struct disk *disk, int64_t read_timeout, int64_t block_timeout)
 {
 	struct blobs *b = xcalloc(1, sizeof(*b));
 	pthread_condattr_t attr;
 
 	b->store = store;
+	b->disk = disk;
 	b->read_timeout = read_timeout;
 	b->block_timeout = block_timeout;
 	pthread_mutex_init(&b->lock, NULL);
@@ -94,8 +107,8 @@ blobs_new(struct store *store, int64_t read_timeout, int64_t block_timeout)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&b->wake, &attr);
 	pthread_condattr_destroy(&attr);
-	if (pthread_create(&b->thread, NULL, watch_deadlines, b) != 0)
-		abort();
+	/* Without it reads could wait for ever. */
+	thread_start_or_end(&b->thread, watch_deadlines, b, "the deadlines of reads");
 	return b;
 }
 
@@ -103,6 +116,12 @@ void
 blobs_set_engine(struct blobs *b, struct engine *engine)
 {
 	b->engine = engine;
+}
+
+void
+blobs_set_handles(struct blobs *b, struct handles *handles)
+{
+	b->handles = handles;
 }
 
 void

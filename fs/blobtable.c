@@ -90,7 +90,7 @@ blobtable_collect(struct blobs *b, struct blob *blob)
 	while (*p != blob)
 		p = &(*p)->next_same;
 	*p = blob->next_same;
-	blockfile_unref(blob->file);
+	blob_let_go(b, blob->file);
 	free(blob);
 }
 
@@ -103,10 +103,11 @@ queue_of(int64_t granule)
 }
 
 static void
-enqueue(struct blob *blob, struct parked *p, int64_t granule)
+enqueue(struct blobs *b, struct blob *blob, struct parked *p, int64_t granule)
 {
 	struct parked **queue = &blob->queues[queue_of(granule)];
 
+	b->n_at_disk += granule == BLOB_DISK;
 	p->granule = granule;
 	p->next = *queue;
 	p->link = queue;
@@ -115,19 +116,24 @@ enqueue(struct blob *blob, struct parked *p, int64_t granule)
 	*queue = p;
 }
 
+/* What is being read just now finds out when the disk has answered. */
 static void
-dequeue(struct parked *p)
+dequeue(struct blobs *b, struct parked *p)
 {
 	*p->link = p->next;
 	if (p->next != NULL)
 		p->next->link = p->link;
+	if (p->granule == BLOB_DISK) {
+		b->n_at_disk--;
+		disk_cancel(b->disk, &p->turn);
+	}
 }
 
 /* Out of all lists; the blob is not looked at whether it is still needed. */
 static void
 take_off(struct blobs *b, struct parked *p)
 {
-	dequeue(p);
+	dequeue(b, p);
 	*p->number_link = p->next_number;
 	if (p->next_number != NULL)
 		p->next_number->number_link = p->number_link;
@@ -151,18 +157,16 @@ blobtable_note_deadline(struct blobs *b, long long deadline)
 		pthread_cond_signal(&b->wake);
 }
 
-struct parked *
-blobtable_park(struct blobs *b, struct blob *blob, const struct read *r, int64_t granule,
-	       bool healing)
+static struct parked *
+park(struct blobs *b, struct blob *blob, const struct read *r, int64_t granule, long long deadline)
 {
 	struct parked **number = &b->by_id[r->id % BLOB_NUMBERS];
 	struct parked *p = xcalloc(1, sizeof(*p));
 
 	p->read = *r;
 	p->blob = blob;
-	p->healing = healing;
-	p->deadline = blobtable_deadline(b, blob, r);
-	enqueue(blob, p, granule);
+	p->deadline = deadline;
+	enqueue(b, blob, p, granule);
 	p->next_number = *number;
 	p->number_link = number;
 	if (p->next_number != NULL)
@@ -171,6 +175,29 @@ blobtable_park(struct blobs *b, struct blob *blob, const struct read *r, int64_t
 	blob->n_parked++;
 	b->n_parked++;
 	blobtable_note_deadline(b, p->deadline);
+	return p;
+}
+
+struct parked *
+blobtable_park(struct blobs *b, struct blob *blob, const struct read *r, int64_t granule,
+	       bool healing)
+{
+	struct parked *p = park(b, blob, r, granule, blobtable_deadline(b, blob, r));
+
+	p->healing = healing;
+	return p;
+}
+
+struct parked *
+blobtable_park_at_disk(struct blobs *b, struct blob *blob, const struct read *r,
+		       long long deadline)
+{
+	struct parked *p;
+
+	if (r->ends_at != 0 && r->ends_at < deadline)
+		deadline = r->ends_at;
+	p = park(b, blob, r, BLOB_DISK, deadline);
+	p->turn.number = r->id;
 	return p;
 }
 
@@ -185,18 +212,18 @@ blobtable_is_healing(const struct blob *blob, int64_t granule)
 }
 
 void
-blobtable_drop_file(struct blob *blob)
+blobtable_drop_file(struct blobs *b, struct blob *blob)
 {
 	struct parked *all = NULL;
 
-	blockfile_unref(blob->file);
+	blob_let_go(b, blob->file);
 	blob->file = NULL;
 	if (blob->state == BLOB_READY)
 		blob->state = BLOB_ABSENT;
 	for (size_t i = 0; i < BLOB_QUEUES && blob->n_parked > 0; i++)
 		for (struct parked *p = blob->queues[i], *next; p != NULL; p = next) {
 			next = p->next;
-			dequeue(p);
+			dequeue(b, p);
 			p->next = all;
 			all = p;
 		}
@@ -205,7 +232,7 @@ blobtable_drop_file(struct blob *blob)
 
 		all = p->next;
 		p->healing = false;
-		enqueue(blob, p, BLOB_WHOLE);
+		enqueue(b, blob, p, BLOB_WHOLE);
 	}
 }
 
@@ -225,6 +252,17 @@ blobtable_take_all(struct blobs *b, struct blob *blob, struct parked **list)
 	for (size_t i = 0; i < BLOB_QUEUES && blob->n_parked > 0; i++)
 		while (blob->queues[i] != NULL)
 			move(b, blob->queues[i], list);
+}
+
+void
+blobtable_take_waiting(struct blobs *b, struct blob *blob, struct parked **list)
+{
+	for (size_t i = 0; i < BLOB_QUEUES && blob->n_parked > 0; i++)
+		for (struct parked *p = blob->queues[i], *next; p != NULL; p = next) {
+			next = p->next;
+			if (p->granule != BLOB_DISK)
+				move(b, p, list);
+		}
 }
 
 static void
@@ -257,8 +295,8 @@ blobtable_hold(struct parked *p)
 	p->blob->n_again++;
 }
 
-static struct parked *
-find_number(const struct blobs *b, uint64_t id)
+struct parked *
+blobtable_look(struct blobs *b, uint64_t id)
 {
 	struct parked *p = b->by_id[id % BLOB_NUMBERS];
 
@@ -270,19 +308,20 @@ find_number(const struct blobs *b, uint64_t id)
 void
 blobtable_interrupt(struct blobs *b, uint64_t id, long long ends_at)
 {
-	struct parked *p = find_number(b, id);
+	struct parked *p = blobtable_look(b, id);
 
 	if (p == NULL || p->read.ends_at != 0)
 		return;
 	p->read.ends_at = ends_at;
-	p->deadline = blobtable_deadline(b, p->blob, &p->read);
+	if (ends_at < p->deadline)
+		p->deadline = ends_at;
 	blobtable_note_deadline(b, p->deadline);
 }
 
 struct parked *
 blobtable_take(struct blobs *b, uint64_t id)
 {
-	struct parked *p = find_number(b, id);
+	struct parked *p = blobtable_look(b, id);
 
 	if (p != NULL) {
 		take_off(b, p);

@@ -1,8 +1,7 @@
 /*
  * blobtable.h - blobs, what they are read from, and their parked reads.
  *
- * The lock of struct blobs must be held in every function here.  Only blob.c, blobnews.c and
- * blobs.c include this.
+ * The lock of struct blobs must be held in every function here.  Only blob*.c include this.
  *
  * A parked read stands in three lists: of what it waits for (a queue of its blob), of its number
  * (an interrupt names it so), and with all others in the table of numbers.
@@ -17,12 +16,15 @@
 #include "core/blockfile.h"
 #include "core/digest.h"
 #include "fs/blob.h"
+#include "fs/disk.h"
 
 enum blob_state { BLOB_ABSENT, BLOB_READY, BLOB_CUT };
 
 enum { BLOB_BUCKETS = 256, BLOB_QUEUES = 64, BLOB_NUMBERS = 256 };
 
-#define BLOB_WHOLE (-1)	/* in the place of a granule: the engine's answer is waited for */
+/* In the place of a granule. */
+#define BLOB_WHOLE (-1)	/* the engine's answer is waited for */
+#define BLOB_DISK (-2)	/* the disk is, or a place there */
 
 struct read {			/* a request, or a read of our own */
 	struct fuse_req *req;
@@ -41,7 +43,8 @@ struct parked {
 	struct parked *next_number, **number_link;
 	struct read read;
 	struct blob *blob;
-	int64_t granule;	/* what it waits for, or BLOB_WHOLE */
+	int64_t granule;	/* what it waits for, or BLOB_WHOLE, or BLOB_DISK */
+	struct turn turn;	/* BLOB_DISK: in the disk's queue, unless it is being read */
 	bool healing;		/* the granule is bad: without a better one it is EIO */
 	bool again;		/* to be tried again; holds the blob until then */
 	long long deadline;	/* monotonic ms */
@@ -77,10 +80,13 @@ struct blobs {
 	struct parked *by_id[BLOB_NUMBERS];
 	struct spare_buf *spare;	/* buffers that no read uses now */
 	struct store *store;
+	struct handles *handles;	/* or NULL */
+	struct disk *disk;
 	struct engine *engine;
 	int64_t read_timeout, block_timeout;	/* seconds */
 	uint64_t last_id;
 	int64_t n_parked, n_open;
+	int64_t n_at_disk;		/* of those parked */
 };
 
 /* The table of states in blob.c, asserted. */
@@ -99,11 +105,14 @@ struct blob *blobtable_add(struct blobs *b, uint64_t object, const struct digest
 /* Frees a blob that is neither open nor waited for. */
 void blobtable_collect(struct blobs *b, struct blob *blob);
 /* Lets go of the file: READY becomes ABSENT, and its parked reads wait for the engine. */
-void blobtable_drop_file(struct blob *blob);
+void blobtable_drop_file(struct blobs *b, struct blob *blob);
 
 /* Makes it wait for the granule (or BLOB_WHOLE). */
 struct parked *blobtable_park(struct blobs *b, struct blob *blob, const struct read *r,
 			      int64_t granule, bool healing);
+/* Makes it wait for the disk; its turn is still to be queued, and has its number. */
+struct parked *blobtable_park_at_disk(struct blobs *b, struct blob *blob, const struct read *r,
+				      long long deadline);
 /* When a read that waits from r->since on gives up. */
 long long blobtable_deadline(const struct blobs *b, const struct blob *blob, const struct read *r);
 /* Whether anyone waits for the granule to be healed. */
@@ -111,11 +120,14 @@ bool blobtable_is_healing(const struct blob *blob, int64_t granule);
 
 /* Each takes parked reads off and puts them in front of a list; then blobtable_collect() is due. */
 void blobtable_take_all(struct blobs *b, struct blob *blob, struct parked **list);
+/* All but those at the disk. */
+void blobtable_take_waiting(struct blobs *b, struct blob *blob, struct parked **list);
 void blobtable_take_granules(struct blobs *b, struct blob *blob, int64_t first, int64_t n,
 			     struct parked **list);
 /* It will be tried again: blob_retry(). */
 void blobtable_hold(struct parked *p);
-/* By its number; NULL if it was answered.  Collects the blob. */
+/* By its number; NULL if it was answered.  look: it stays.  take: collects the blob. */
+struct parked *blobtable_look(struct blobs *b, uint64_t id);
 struct parked *blobtable_take(struct blobs *b, uint64_t id);
 /* What is past its deadline; notes the earliest one left.  Collects the blobs. */
 struct parked *blobtable_take_overdue(struct blobs *b, long long now);

@@ -91,6 +91,13 @@ fs_progress(struct fs_context *fs, const struct digest *d, struct engine_progres
 		engine_progress(fs->engine, d, out);
 }
 
+void
+fs_used(struct fs_context *fs, const struct digest *d)
+{
+	if (fs->engine != NULL)
+		engine_used(fs->engine, d);
+}
+
 int
 fs_may_open(struct fs_context *fs, const struct object_row *row,
 	    const struct tree_object_slot *slot)
@@ -178,17 +185,26 @@ judge_passthrough(void *arg, const struct digest *d)
 	return row->access == ACCESS_DISTRUSTED ? PASSTHROUGH_DENIED : PASSTHROUGH_FREE;
 }
 
-/* What was read block by block is disowned when the whole is not what was signed. */
+struct archives {
+	struct fs_context *fs;
+	const struct tree *tree;
+};
+
+/*
+ * What was read block by block is disowned when the whole is not what was signed.  Of an archive
+ * that has left, members may be open since another worker, which has counted them.
+ */
 static enum ova_fate
 judge_archive(void *arg, const struct digest *d)
 {
-	const struct tree *t = arg;
+	const struct archives *a = arg;
 	const struct object_row *row;
 	size_t i;
 
-	if (!tree_object_of(t, d, &i))
-		return OVA_UNUSED;
-	row = &t->objects[i].object->row;
+	if (!tree_object_of(a->tree, d, &i))
+		return a->fs->blobs != NULL && blob_is_open(a->fs->blobs, d) ? OVA_KEEP :
+									       OVA_UNUSED;
+	row = &a->tree->objects[i].object->row;
 	return row->state == OBJECT_FAILED && row->code == CODE_BLOCK_DIGEST ? OVA_DISOWNED :
 									       OVA_KEEP;
 }
@@ -224,7 +240,7 @@ fs_tree_refresh(struct fs_context *fs, struct catalogue *c)
 	}
 	if (fs->passthrough != NULL)
 		passthrough_review(fs->passthrough, judge_passthrough, next);
-	ovas_review(fs->ovas, judge_archive, next);
+	ovas_review(fs->ovas, judge_archive, &(struct archives){ fs, next });
 	notifier_swapped(fs->notifier, prev, next);
 	return serial;
 }
@@ -233,7 +249,8 @@ void
 fs_image_activity(struct fs_context *fs, const struct digest *d, bool active)
 {
 	/* Either way what was remembered is no longer true. */
-	(void)active;
+	if (fs->n_active != NULL)
+		*fs->n_active += active ? 1 : -1;
 	if (fs->notifier != NULL)
 		notifier_activity(fs->notifier, tree_get(fs->holder), d);
 }

@@ -7,6 +7,7 @@
 #ifndef VMI_CONTEXT_H
 #define VMI_CONTEXT_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -31,6 +32,11 @@ struct fs_context {
 	struct ovareads *ovareads;	/* borrowed; readers of archives */
 	struct notifier *notifier;	/* NULL: no kernel to tell */
 	struct blobs *blobs;		/* borrowed */
+	struct disk *disk;		/* borrowed; places in the store */
+	struct errands *errands;	/* borrowed; requests that need one */
+	struct handles *handles;	/* borrowed; what is open, for the next worker; or NULL */
+	int64_t *n_active;		/* borrowed; jobs that the kernel may know of; or NULL */
+	struct history *history;	/* borrowed; of the workers before us; or NULL */
 	struct passthrough *passthrough;/* borrowed; NULL: there is none */
 	struct readahead *readahead;	/* borrowed; may be NULL */
 	bool stacked;			/* the store lies on a stacked file system */
@@ -40,6 +46,13 @@ struct fs_context {
 	atomic_bool expired_open_deny;	/* set again after a reload */
 	uid_t uid;			/* owner of all entries; set after the init */
 	gid_t gid;
+};
+
+/* What became of the workers before us, as the supervisor tells it. */
+struct history {
+	pthread_mutex_t lock;
+	int64_t restarts;
+	char last[512];		/* when and why the last one was started again; or empty */
 };
 
 /* conf, store and blobs are borrowed until fs_context_release(). */
@@ -52,6 +65,8 @@ void fs_status(struct fs_context *fs, struct engine_status *out);
 
 /* Whether a job for the object runs, and how far it is. */
 void fs_progress(struct fs_context *fs, const struct digest *d, struct engine_progress *out);
+/* Somebody has opened or closed a file of the object: what is used stays longest in the cache. */
+void fs_used(struct fs_context *fs, const struct digest *d);
 
 /*
  * Whether the object may be opened now (openrule_decide()).  slot: its slot in a tree, NULL if it

@@ -88,27 +88,34 @@ held_open(struct held *h, uint64_t node, int fd)
 	close_keep_errno(fd);
 }
 
-void
+int
 held_close(struct held *h, uint64_t node)
 {
 	struct file *f;
+	int unused = -1;
 
 	pthread_mutex_lock(&h->lock);
 	f = idmap_get(&h->files, node);
-	if (f != NULL && --f->users == 0)
+	if (f != NULL && --f->users == 0) {
+		unused = steal_fd(&f->fd);
 		file_free(idmap_remove(&h->files, node));
+	}
 	pthread_mutex_unlock(&h->lock);
+	return unused;
 }
 
 ssize_t
-held_read(struct held *h, uint64_t node, void *data, size_t size, off_t off)
+held_read(struct held *h, uint64_t node, bool at_disk, void *data, size_t size, off_t off,
+	  int *unused)
 {
 	struct file *f = use(h, node);
 	ssize_t n;
 
+	*unused = -1;
 	if (f == NULL)
 		return -ENOENT;
-	n = io_pread_full(f->fd, data, size, off);
-	held_close(h, node);
+	n = at_disk ? io_pread_full(f->fd, data, size, off) :
+		      io_pread_cached(f->fd, data, size, off);
+	*unused = held_close(h, node);
 	return n;
 }

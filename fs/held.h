@@ -19,9 +19,14 @@ void held_free(struct held *h);
 
 bool held_again(struct held *h, uint64_t node);	/* one more open, if there is one */
 void held_open(struct held *h, uint64_t node, int fd);	/* takes fd */
-void held_close(struct held *h, uint64_t node);
+/* -1, or the descriptor, which nobody needs any more: the caller closes it, which may wait. */
+int held_close(struct held *h, uint64_t node);
 
-/* Bytes read, or a negative errno value; -ENOENT if the node is not held. */
-ssize_t held_read(struct held *h, uint64_t node, void *data, size_t size, off_t off);
+/*
+ * Bytes read, or a negative errno value; -ENOENT if the node is not held.  Without at_disk from memory
+ * alone, or -EAGAIN.  *unused: as held_close() returns it.
+ */
+ssize_t held_read(struct held *h, uint64_t node, bool at_disk, void *data, size_t size, off_t off,
+		  int *unused);
 
 #endif

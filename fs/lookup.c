@@ -201,11 +201,15 @@ place_is_list(const struct place *p)
 }
 
 int
-place_list_open(const struct place *p)
+place_list_open(const struct place *p, bool at_disk)
 {
+	const struct digest *message = &record_as_sub(p->record)->row.message;
+	bool payload = p->field == SUB_LIST_JSON;
+	int fd;
+
 	assert(place_is_list(p));
-	return message_open(p->fs->conf, &record_as_sub(p->record)->row.message,
-			    p->field == SUB_LIST_JSON, NULL);
+	fd = message_open_cached(p->fs->conf, message, payload);
+	return fd < 0 && at_disk ? message_open(p->fs->conf, message, payload, NULL) : fd;
 }
 
 static int64_t

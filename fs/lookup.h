@@ -55,7 +55,8 @@ int place_text(const struct place *p, struct buf *out);
 
 /* list.smime and list.json: read from the stored message. */
 bool place_is_list(const struct place *p);
-int place_list_open(const struct place *p);	/* a descriptor or a negative errno value */
+/* A descriptor or a negative errno value; -EAGAIN: only by asking the disk (at_disk). */
+int place_list_open(const struct place *p, bool at_disk);
 
 /* An image, or a member of one that is an archive. */
 bool place_is_image(const struct place *p);

@@ -4,8 +4,10 @@
  *   front process   reads options and configuration, says what is wrong with them, waits for the
  *                   daemon's one note, and returns to the shell when the mount answers
  *   daemon          makes directories, takes the lock, the control socket and /dev/fuse, forks the
- *                   starter and the runner of event handlers, mounts, forks the worker and becomes
+ *                   keeper with its starter and the runner of event handlers, mounts, and becomes
  *                   the supervisor (supervisor.c)
+ *   worker          the same program, executed by the keeper with an argument of our own
+ *                   (workermain.c)
  *
  * With -f there is no front process.  Until the mount answers every error goes to stderr of the
  * front process with an exit status; later ones go to the log.
@@ -18,6 +20,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,15 +31,20 @@
 #include "core/cleanup.h"
 #include "core/conf.h"
 #include "core/control.h"
+#include "core/digest.h"
 #include "core/dirs.h"
 #include "core/handlers.h"
 #include "core/io.h"
 #include "core/log.h"
 #include "core/runner.h"
 #include "core/starter.h"
+#include "connection.h"
+#include "keeper.h"
 #include "mountpoint.h"
 #include "options.h"
+#include "shared.h"
 #include "supervisor.h"
+#include "workermain.h"
 
 /* A daemon whose mount has gone may still be ending: "umount; mount" must work. */
 enum { LOCK_SECONDS = 8 };
@@ -54,9 +62,12 @@ struct daemon {
 	uid_t uid;
 	gid_t gid;
 	struct mountpoint mountpoint;
+	struct connection connection;
+	struct shared *shared;
+	struct keeper *keeper;
 	struct starter *starter;
 	struct runner *runner;		/* NULL: no event handlers */
-	int lock, control_socket, fuse_fd;
+	int lock, control_socket, shared_fd, board_fd;
 	int front;			/* where the note goes; -1: nowhere, or it went */
 	bool served;
 };
@@ -137,18 +148,6 @@ tell_failure(struct daemon *d, enum exit_status status, const struct err *err)
 	notify_front(d, status, err);
 }
 
-static int
-open_fuse(int *fd, struct err *err)
-{
-	*fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
-	if (*fd < 0)
-		return err_set(err, errno,
-			       "/dev/fuse cannot be opened: %s: load the kernel's module with "
-			       "'modprobe fuse'",
-			       strerrordesc_np(errno));
-	return 0;
-}
-
 /*
  * Only where there may be handlers, now or after a reload.  A site whose event_user cannot be had
  * mounts all the same: its events wait.
@@ -186,17 +185,20 @@ prepare(struct daemon *d, struct err *err)
 	if (rc == 0)
 		rc = mountpoint_check(&d->mountpoint, conf->mountpoint, d->uid, d->gid, err);
 	if (rc == 0)
-		rc = open_fuse(&d->fuse_fd, err);
+		rc = connection_open(&d->connection, err);
 	if (rc == 0) {
 		d->control_socket = control_listen(conf, d->uid, d->gid, err);
 		rc = d->control_socket < 0 ? d->control_socket : 0;
 	}
 	if (rc == 0)
-		rc = starter_new(&d->starter, conf, err);
+		rc = shared_new(&d->shared_fd, &d->shared, err);
+	d->board_fd = shared_board_new();
+	if (rc == 0)
+		rc = keeper_new(&d->keeper, &d->starter, conf, d->options, err);
 	if (rc == 0)
 		start_runner(d);
 	if (rc == 0)
-		rc = mountpoint_mount(&d->mountpoint, d->options->source, d->fuse_fd,
+		rc = mountpoint_mount(&d->mountpoint, d->options->source, d->connection.fd,
 				      d->options->noexec, err);
 	return rc;
 }
@@ -217,9 +219,13 @@ release(struct daemon *d)
 	if (d->control_socket >= 0)
 		remove_control_socket(d->conf);
 	runner_free(d->runner);
+	keeper_free(d->keeper);
 	starter_free(d->starter);
 	mountpoint_release(&d->mountpoint);
-	close_keep_errno(d->fuse_fd);
+	connection_release(&d->connection);
+	shared_unmap(d->shared);
+	close_keep_errno(d->shared_fd);
+	close_keep_errno(d->board_fd);
 	close_keep_errno(d->lock);	/* last: now another one may begin */
 }
 
@@ -227,24 +233,26 @@ static enum exit_status
 run_daemon(const struct options *options, struct conf *conf, uid_t uid, gid_t gid, int front)
 {
 	struct daemon d = { .options = options, .conf = conf, .uid = uid, .gid = gid, .lock = -1,
-			    .control_socket = -1, .fuse_fd = -1, .front = front,
+			    .control_socket = -1, .shared_fd = -1, .board_fd = -1, .front = front,
 			    .mountpoint = { NULL, "", -1 } };
 	enum exit_status status = EXIT_DONE;
 	struct err err;
 	int rc;
 
 	err_clear(&err);
+	connection_init(&d.connection);
 	log_open("vmimagefs", !conf->log_to_stderr, conf->log_level);
-	/* Also opens the log's socket, which the worker cannot any more. */
+	/* Also opens the log's socket, which the supervisor cannot any more. */
 	log_info("vmimagefs %s starts on '%s'", PACKAGE_VERSION, conf->mountpoint);
 	supervisor_block_signals();
 	rc = prepare(&d, &err);
 	if (rc == 0) {
 		struct supervisor_setup setup = {
 			.conf = conf, .options = options, .mountpoint = &d.mountpoint,
-			.fuse_fd = d.fuse_fd, .control_socket = d.control_socket, .front_fd = front,
-			.starter = d.starter, .runner = d.runner,
-			.event_uid = handlers_owner(conf), .uid = uid, .gid = gid,
+			.connection = &d.connection, .shared = d.shared, .shared_fd = d.shared_fd,
+			.control_socket = d.control_socket, .lock = d.lock, .board_fd = d.board_fd,
+			.keeper = d.keeper, .starter = d.starter, .runner = d.runner,
+			.uid = uid, .gid = gid,
 			.serving = on_serving, .arg = &d,
 		};
 
@@ -380,6 +388,11 @@ main(int argc, char **argv)
 	enum exit_status status;
 	struct err err;
 
+	digest_setup();
+	/* A file that would become larger than RLIMIT_FSIZE is an error to report. */
+	signal(SIGXFSZ, SIG_IGN);
+	if (workermain_is_asked(argc, argv))
+		return workermain(argc, argv);
 	io_fill_std_fds();
 	close_range(3, ~0U, 0);	/* a daemon must not hold open what a script had open */
 	umask(0022);

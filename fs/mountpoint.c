@@ -23,6 +23,7 @@ static const char fs_type[] = "fuse.vmimagefs";
 /* The mount on top at a path, as mountinfo has it. */
 struct mounted {
 	bool found;
+	bool lies_below;		/* another mount has the device that was asked for */
 	char device[MOUNT_DEVICE_BYTES];
 	char type[64];
 };
@@ -70,8 +71,9 @@ parse_mountinfo_line(char *line, const char **device, char **path, const char **
 	return *device != NULL && *path != NULL;
 }
 
+/* wanted: a device that may lie below, or "". */
 static int
-find_mounted(const char *path, struct mounted *out, struct err *err)
+find_mounted(const char *path, const char *wanted, struct mounted *out, struct err *err)
 {
 	CLEANUP_FILE FILE *f = fopen("/proc/self/mountinfo", "re");
 	CLEANUP_FREE char *line = NULL;
@@ -89,6 +91,7 @@ find_mounted(const char *path, struct mounted *out, struct err *err)
 		unescape(where);
 		if (strcmp(where, path) != 0)
 			continue;
+		out->lies_below |= out->found && strcmp(out->device, wanted) == 0;
 		out->found = true;	/* the last one is on top */
 		snprintf(out->device, sizeof(out->device), "%s", device);
 		snprintf(out->type, sizeof(out->type), "%s", type);
@@ -139,7 +142,7 @@ mountpoint_refuse_living(const char *path, struct err *err)
 
 	if (real == NULL)
 		return 0;
-	rc = find_mounted(real, &mounted, err);
+	rc = find_mounted(real, "", &mounted, err);
 	if (rc == 0 && mounted.found && strcmp(mounted.type, fs_type) == 0 && is_living(real))
 		return refuse_second(real, err);
 	return rc;
@@ -155,7 +158,7 @@ clear_place(const struct mountpoint *m, bool *automount, struct err *err)
 	struct mounted mounted;
 
 	for (int i = 0; i < STACKED_MAX; i++) {
-		int rc = find_mounted(m->path, &mounted, err);
+		int rc = find_mounted(m->path, "", &mounted, err);
 
 		*automount = mounted.found && strcmp(mounted.type, "autofs") == 0;
 		if (rc != 0 || !mounted.found || *automount)
@@ -265,7 +268,7 @@ mountpoint_mount(struct mountpoint *m, const char *source, int fuse_fd, bool noe
 	if (mount(source, m->path, fs_type, flags, data) != 0)
 		return err_set(err, errno, "cannot mount on '%s': %s", m->path,
 			       strerrordesc_np(errno));
-	rc = find_mounted(m->path, &mounted, err);
+	rc = find_mounted(m->path, "", &mounted, err);
 	if (rc != 0 || !mounted.found) {
 		umount2(m->path, MNT_DETACH | UMOUNT_NOFOLLOW);
 		return rc != 0 ? rc
@@ -275,24 +278,34 @@ mountpoint_mount(struct mountpoint *m, const char *source, int fuse_fd, bool noe
 	memcpy(m->device, mounted.device, sizeof(m->device));
 	/* Opened now, as root; the user may not. */
 	attribute = xasprintf("/sys/class/bdi/%s/read_ahead_kb", m->device);
+	close_keep_errno(m->read_ahead);
 	m->read_ahead = open(attribute, O_WRONLY | O_CLOEXEC);
 	return 0;
+}
+
+enum place { GONE, ON_TOP, COVERED };
+
+static enum place
+look_where(const struct mountpoint *m, struct mounted *top)
+{
+	if (m->device[0] == '\0' || find_mounted(m->path, m->device, top, NULL) != 0)
+		return GONE;
+	if (top->found && strcmp(top->device, m->device) == 0)
+		return ON_TOP;
+	return top->lies_below ? COVERED : GONE;
 }
 
 bool
 mountpoint_is_mounted(const struct mountpoint *m)
 {
-	struct mounted mounted;
+	struct mounted top;
 
-	return m->device[0] != '\0' && find_mounted(m->path, &mounted, NULL) == 0 &&
-	       mounted.found && strcmp(mounted.device, m->device) == 0;
+	return look_where(m, &top) != GONE;
 }
 
-int
-mountpoint_unmount(struct mountpoint *m, struct err *err)
+static int
+unmount_top(const struct mountpoint *m, struct err *err)
 {
-	if (!mountpoint_is_mounted(m))
-		return 0;
 	if (umount2(m->path, UMOUNT_NOFOLLOW) == 0)
 		return 0;
 	if (errno == EBUSY) {
@@ -302,4 +315,23 @@ mountpoint_unmount(struct mountpoint *m, struct err *err)
 			return 0;
 	}
 	return err_set(err, errno, "cannot unmount '%s': %s", m->path, strerrordesc_np(errno));
+}
+
+int
+mountpoint_unmount(struct mountpoint *m, struct err *err)
+{
+	struct mounted top;
+
+	switch (look_where(m, &top)) {
+	case ON_TOP:
+		return unmount_top(m, err);
+	case COVERED:
+		return err_refuse(err, CODE_BUSY,
+				  "cannot unmount '%s': another file system '%s' is mounted over "
+				  "it: run 'umount %s' for that one first, and once more for the "
+				  "mount below", m->path, top.type, m->path);
+	case GONE:
+		break;
+	}
+	return 0;
 }

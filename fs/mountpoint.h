@@ -36,9 +36,13 @@ void mountpoint_release(struct mountpoint *m);
 int mountpoint_mount(struct mountpoint *m, const char *source, int fuse_fd, bool noexec,
 		     struct err *err);
 
+/* Also where another file system was mounted over it. */
 bool mountpoint_is_mounted(const struct mountpoint *m);
 
-/* Unmounts; a busy one is detached, so that new opens see the directory below.  CAP_SYS_ADMIN. */
+/*
+ * Unmounts; a busy one is detached, so that new opens see the directory below.  One that another
+ * file system lies over stays: CODE_BUSY.  CAP_SYS_ADMIN.
+ */
 int mountpoint_unmount(struct mountpoint *m, struct err *err);
 
 #endif

@@ -3,11 +3,21 @@
  *
  * Between the two runs a SOCK_SEQPACKET pair with fixed-size notes:
  *
- *   worker -> supervisor   READY (about to answer), FAILED (it cannot start; code and text)
+ *   worker -> supervisor   LOADED (it could be executed, and knows its configuration; its version)
+ *                          PREPARED (store and catalogue are open; it wants the connection)
+ *                          READY (it answers), FAILED (it cannot start; code and text)
  *                          BACKING_OPEN (digest, with the descriptor of the stored file): the
- *                          kernel shall be able to read it by itself; answered with BACKING_ID
+ *                          kernel shall be able to read it by itself; answered with BACKING_ID.
+ *                          Without a descriptor: only if it is known already
  *                          BACKING_CLOSE (digest): no longer
- *   supervisor -> worker   STOP, RELOAD, DUMP_STATUS
+ *                          EXCHANGE: a command wants the program on disk to take its place
+ *                          HANDOVER (with a descriptor): what the next worker gets with GO
+ *   supervisor -> worker   GO (as HISTORY; with the descriptor of a handover, or none), after LOADED
+ *                          CONNECTION (with /dev/fuse), after PREPARED
+ *                          HISTORY (rc: how many workers were started again; text: why the last one
+ *                          was, or what came of an exchange)
+ *                          RETIRE: another worker waits to go on: end without answering what waits
+ *                          STOP, RELOAD, DUMP_STATUS
  *                          BACKING_ID (digest; rc: the kernel's number, or a negative errno value)
  *
  * End of file on the socket means STOP.
@@ -21,11 +31,19 @@
 #include "core/digest.h"
 #include "core/err.h"
 
-enum { NOTE_MAGIC = 0x57724e32 };
+enum { NOTE_MAGIC = 0x57724e33 };
 
 enum note_kind {
-	NOTE_READY = 1,
+	NOTE_LOADED = 1,
+	NOTE_PREPARED,
+	NOTE_READY,
 	NOTE_FAILED,
+	NOTE_EXCHANGE,
+	NOTE_HANDOVER,
+	NOTE_GO,
+	NOTE_CONNECTION,
+	NOTE_HISTORY,
+	NOTE_RETIRE,
 	NOTE_STOP,
 	NOTE_RELOAD,
 	NOTE_DUMP_STATUS,
@@ -37,10 +55,10 @@ enum note_kind {
 struct note {
 	uint32_t magic;
 	int32_t kind;			/* enum note_kind */
-	int32_t rc;			/* FAILED, BACKING_ID */
+	int32_t rc;			/* FAILED, BACKING_ID, HISTORY */
 	int32_t code;			/* FAILED */
 	struct digest digest;		/* BACKING_* */
-	char text[ERR_TEXT_MAX];	/* FAILED: the sentence */
+	char text[ERR_TEXT_MAX];	/* FAILED, HISTORY: a sentence; LOADED: the version */
 };
 
 /* All zeros but the kind. */

@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include "core/buf.h"
 #include "fs/tree_diff.h"
 
@@ -30,13 +31,16 @@ struct note {
 
 struct notifier {
 	struct fuse_session *session;
-	void (*shown)(void *arg, uint64_t serial);
+	void (*shown)(void *arg, const struct tree *t);
 	void *arg;
 	pthread_t thread;
 	pthread_mutex_t lock;		/* protects all below */
 	pthread_cond_t changed;		/* the queue, or stop */
+	pthread_cond_t told;		/* a note; on the monotonic clock */
 	struct note *first, **last;
+	bool telling;
 	bool stop;
+	int64_t *untold;		/* or NULL */
 };
 
 static void
@@ -90,9 +94,21 @@ take(struct notifier *n)
 		n->first = note->next;
 		if (n->first == NULL)
 			n->last = &n->first;
+		n->telling = true;
 	}
 	pthread_mutex_unlock(&n->lock);
 	return note;
+}
+
+static void
+note_told(struct notifier *n)
+{
+	pthread_mutex_lock(&n->lock);
+	n->telling = false;
+	if (n->untold != NULL)
+		--*n->untold;
+	pthread_cond_broadcast(&n->told);
+	pthread_mutex_unlock(&n->lock);
 }
 
 static void *
@@ -104,8 +120,9 @@ notifier_main(void *arg)
 	while ((note = take(n)) != NULL) {
 		tell(n->session, note);
 		if (note->old != NULL)
-			n->shown(n->arg, note->new->serial);
+			n->shown(n->arg, note->new);
 		note_free(note);
+		note_told(n);
 		/* Half of the memory of a large update was that of the old tree. */
 		malloc_trim(0);
 	}
@@ -113,10 +130,16 @@ notifier_main(void *arg)
 }
 
 struct notifier *
-notifier_new(struct fuse_session *session, void (*shown)(void *arg, uint64_t serial), void *arg)
+notifier_new(struct fuse_session *session, void (*shown)(void *arg, const struct tree *t),
+	     void *arg)
 {
 	struct notifier *n = xcalloc(1, sizeof(*n));
+	pthread_condattr_t monotonic;
 
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&n->told, &monotonic);
+	pthread_condattr_destroy(&monotonic);
 	n->session = session;
 	n->shown = shown;
 	n->arg = arg;
@@ -125,6 +148,7 @@ notifier_new(struct fuse_session *session, void (*shown)(void *arg, uint64_t ser
 	pthread_cond_init(&n->changed, NULL);
 	if (pthread_create(&n->thread, NULL, notifier_main, n) != 0) {
 		pthread_cond_destroy(&n->changed);
+		pthread_cond_destroy(&n->told);
 		pthread_mutex_destroy(&n->lock);
 		free(n);
 		return NULL;
@@ -142,6 +166,8 @@ put(struct notifier *n, struct note *note)
 	pthread_mutex_lock(&n->lock);
 	*n->last = note;
 	n->last = &note->next;
+	if (n->untold != NULL)
+		++*n->untold;
 	pthread_cond_broadcast(&n->changed);
 	pthread_mutex_unlock(&n->lock);
 }
@@ -186,6 +212,39 @@ notifier_listing(struct notifier *n, uint64_t dir)
 }
 
 void
+notifier_count(struct notifier *n, int64_t *untold)
+{
+	pthread_mutex_lock(&n->lock);
+	n->untold = untold;
+	for (const struct note *note = n->first; note != NULL; note = note->next)
+		++*untold;
+	*untold += n->telling;
+	pthread_mutex_unlock(&n->lock);
+}
+
+bool
+notifier_flush(struct notifier *n, int ms)
+{
+	struct timespec until;
+	int rc = 0;
+	bool done;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += ms / 1000;
+	until.tv_nsec += ms % 1000 * 1000000L;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000;
+	}
+	pthread_mutex_lock(&n->lock);
+	while ((n->first != NULL || n->telling) && rc == 0)
+		rc = pthread_cond_timedwait(&n->told, &n->lock, &until);
+	done = n->first == NULL && !n->telling;
+	pthread_mutex_unlock(&n->lock);
+	return done;
+}
+
+void
 notifier_free(struct notifier *n)
 {
 	struct note *note;
@@ -202,6 +261,7 @@ notifier_free(struct notifier *n)
 		note_free(note);
 	}
 	pthread_cond_destroy(&n->changed);
+	pthread_cond_destroy(&n->told);
 	pthread_mutex_destroy(&n->lock);
 	free(n);
 }

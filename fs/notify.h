@@ -8,6 +8,8 @@
 #ifndef VMI_NOTIFY_H
 #define VMI_NOTIFY_H
 
+#include <stdbool.h>
+#include <stdint.h>
 #include "core/digest.h"
 #include "fs/tree.h"
 
@@ -16,10 +18,16 @@ struct fuse_session;
 
 /*
  * Starts the thread.  The session is borrowed until notifier_free(), and mounted.  shown() is
- * called on the thread with the serial of each tree that the kernel now knows all about.
+ * called on the thread with each tree that the kernel now knows all about.
  */
 struct notifier *notifier_new(struct fuse_session *session,
-			      void (*shown)(void *arg, uint64_t serial), void *arg);
+			      void (*shown)(void *arg, const struct tree *t), void *arg);
+
+/* Where the number of notes that the kernel has yet to be told is kept, from now on; borrowed. */
+void notifier_count(struct notifier *n, int64_t *untold);
+
+/* Waits until the kernel was told everything, or ms have passed (false). */
+bool notifier_flush(struct notifier *n, int ms);
 
 /* What differs between the trees; takes both references.  NULL notifier: only lets go of them. */
 void notifier_swapped(struct notifier *n, struct tree *old, struct tree *new);

@@ -217,16 +217,19 @@ op_statfs(struct fuse_req *req, uint64_t node)
 	const struct store_usage *u = &status.usage;
 	struct statvfs st;
 	struct tree *t = tree_get(fs->holder);
-	int64_t used;
+	int64_t used, left;
 
 	(void)node;
 	fs_status(fs, &status);
-	used = u->objects + u->partial + u->quarantine + u->lost_found;
+	used = store_used(u);
+	/* Others may use the same disk: the size is what the cache has and what it could still get. */
+	left = u->fs_free;
+	if (u->limit > 0 && u->limit - used < left)
+		left = u->limit > used ? u->limit - used : 0;
 	memset(&st, 0, sizeof(st));
 	st.f_bsize = st.f_frsize = 4096;
-	/* Others may use the same disk: the size is what the cache has and what it could still get. */
-	st.f_blocks = (fsblkcnt_t)((used + u->fs_free) / 4096);
-	st.f_bfree = st.f_bavail = (fsblkcnt_t)(u->fs_free / 4096);
+	st.f_blocks = (fsblkcnt_t)((used + left) / 4096);
+	st.f_bfree = st.f_bavail = (fsblkcnt_t)(left / 4096);
 	st.f_files = t->n_images;
 	st.f_namemax = ENTRY_NAME_MAX;
 	st.f_flag = ST_RDONLY | ST_NOSUID | ST_NODEV;

@@ -356,6 +356,69 @@ out:
 	return rc;
 }
 
+/* ---- a copy --------------------------------------------------------------------------------- */
+
+/* Names that no key has. */
+static const char saved_file[] = "@file", saved_dropins[] = "@dropins";
+
+static void
+save_line(struct buf *out, const char *key, const char *value)
+{
+	if (value != NULL)
+		buf_printf(out, "%s=%s\n", key, value);
+}
+
+static void
+save_key(void *arg, const char *key, const char *value, const char *origin)
+{
+	if (strcmp(origin, "default") != 0)
+		save_line(arg, key, value);
+}
+
+/* The directory of handlers has two defaults. */
+void
+options_save_conf(const struct conf *conf, struct buf *out)
+{
+	save_line(out, saved_file, conf->file);
+	save_line(out, saved_dropins, conf->dropins);
+	save_line(out, "event_dir", conf->event_dir);
+	conf_each(conf, save_key, out);
+}
+
+static int
+load_line(struct conf *conf, const char *key, const char *value, struct err *err)
+{
+	if (strcmp(key, saved_file) == 0)
+		replace(&conf->file, xstrdup(value));
+	else if (strcmp(key, saved_dropins) == 0)
+		replace(&conf->dropins, xstrdup(value));
+	else
+		return conf_set(conf, key, value, "start of the daemon", err);
+	return 0;
+}
+
+int
+options_load_saved(char *text, struct conf **out, struct err *err)
+{
+	struct conf *conf = NULL;
+	char *line;
+	int rc = conf_load_from("", false, NULL, &conf, err);	/* the defaults */
+
+	*out = NULL;
+	while (rc == 0 && (line = strsep(&text, "\n")) != NULL) {
+		char *value = strchr(line, '=');
+
+		if (value == NULL)
+			continue;
+		*value = '\0';
+		rc = load_line(conf, line, value + 1, err);
+	}
+	if (rc == 0)
+		*out = steal_ptr(&conf);
+	conf_free(conf);
+	return rc;
+}
+
 void
 options_print_help(FILE *to)
 {
@@ -381,5 +444,6 @@ options_print_help(FILE *to)
 	      "As mount.vmimagefs it takes what mount(8) passes: -n, -v, -s (pass over unknown\n"
 	      "options), -f (check, but mount nothing) and the words of fstab.\n"
 	      "TERM and INT unmount and end, HUP reloads the configuration, USR1 writes the\n"
-	      "status to the log.\n", to);
+	      "status to the log, USR2 has the program on disk go on in the place of this one.\n",
+	      to);
 }

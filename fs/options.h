@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
+#include "core/buf.h"
 #include "core/conf.h"
 #include "core/err.h"
 
@@ -37,6 +38,13 @@ void options_release(struct options *o);
 
 /* The configuration with the command line on top.  Caller conf_free()s. */
 int options_load_conf(const struct options *o, struct conf **out, struct err *err);
+
+/*
+ * A configuration as text, for another process of ours that may not be able to read what it was read
+ * from, or finds it broken; and back.
+ */
+void options_save_conf(const struct conf *conf, struct buf *out);
+int options_load_saved(char *text, struct conf **out, struct err *err);
 
 void options_print_help(FILE *to);
 

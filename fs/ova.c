@@ -8,6 +8,7 @@
 #include "fs/ova.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +33,6 @@ struct ovas {
 	struct ova *buckets[BUCKETS];
 	size_t n;
 	uint64_t clock;
-	uint64_t last_serial;
 	ovas_changed *changed;
 	void *arg;
 };
@@ -68,6 +68,34 @@ ova_unref(const struct ova_index *x)
 	free(w);
 }
 
+/* FNV-1a. */
+static void
+mix(uint64_t *h, const void *data, size_t len)
+{
+	const unsigned char *bytes = data;
+
+	for (size_t i = 0; i < len; i++)
+		*h = (*h ^ bytes[i]) * 0x100000001b3ULL;
+}
+
+/* What one worker has opened another one reads: both find the same serial. */
+static uint64_t
+serial_of(const struct ova_index *x)
+{
+	uint64_t h = 0xcbf29ce484222325ULL;
+
+	mix(&h, x->digest.bytes, sizeof(x->digest.bytes));
+	for (size_t i = 0; i < x->n; i++) {
+		const struct tar_member *m = &x->members[i];
+
+		mix(&h, m->name, strlen(m->name) + 1);
+		mix(&h, &m->off, sizeof(m->off));
+		mix(&h, &m->size, sizeof(m->size));
+	}
+	h = (h ^ h >> 32) & OVA_SERIAL_MASK;
+	return h != 0 ? h : 1;
+}
+
 static struct ova_index *
 index_new(const struct digest *d, struct tarindex *tar, const char *why)
 {
@@ -82,6 +110,7 @@ index_new(const struct digest *d, struct tarindex *tar, const char *why)
 		tar->members = NULL;
 		tar->n = 0;
 	}
+	x->serial = serial_of(x);
 	return x;
 }
 
@@ -226,7 +255,6 @@ ovas_add(struct ovas *o, const struct digest *d, struct tarindex *tar, const cha
 
 	pthread_mutex_lock(&o->lock);
 	if (find(o, d) == NULL) {
-		x->serial = ++o->last_serial & OVA_SERIAL_MASK;
 		put_in(o, x);
 		oldest = take_oldest(o);
 		added = true;
@@ -267,15 +295,20 @@ ovas_let_go(struct ovas *o, const struct digest *d, uint64_t serial)
 	pthread_mutex_unlock(&o->lock);
 }
 
-const struct ova_index *
-ovas_held(struct ovas *o, const struct digest *d, uint64_t serial)
+int
+ovas_held(struct ovas *o, const struct digest *d, uint64_t serial, const struct ova_index **out)
 {
 	const struct ova_index *x = ovas_find(o, d);
 
-	if (x == NULL || x->serial == serial)
-		return x;
-	ova_unref(x);
-	return NULL;
+	*out = NULL;
+	if (x == NULL)
+		return -EAGAIN;
+	if (x->serial != serial) {
+		ova_unref(x);
+		return -ESTALE;
+	}
+	*out = x;
+	return 0;
 }
 
 /* ---- what is wanted no longer --------------------------------------------------------------- */

@@ -19,7 +19,7 @@
 struct ova_index {
 	atomic_uint refs;
 	struct digest digest;
-	uint64_t serial;		/* of this making of it */
+	uint64_t serial;		/* of what is in it: the same in every process; never 0 */
 	char *error;			/* NULL: the members count */
 	size_t n;
 	struct tar_member *members;	/* by name */
@@ -50,8 +50,12 @@ void ovas_add(struct ovas *o, const struct digest *d, struct tarindex *tar, cons
 void ovas_hold(struct ovas *o, const struct ova_index *x);
 void ovas_let_go(struct ovas *o, const struct digest *d, uint64_t serial);
 
-/* That of an open member: a new reference, NULL if it is another one now. */
-const struct ova_index *ovas_held(struct ovas *o, const struct digest *d, uint64_t serial);
+/*
+ * That of an open member: a new reference.  -EAGAIN: it is not known and has to be read, as after
+ * another worker; -ESTALE: it is another one now.
+ */
+int ovas_held(struct ovas *o, const struct digest *d, uint64_t serial,
+	      const struct ova_index **out);
 
 /* Lets go of what is unused, unless it is held, and of what is disowned. */
 enum ova_fate { OVA_KEEP, OVA_UNUSED, OVA_DISOWNED };
@@ -64,7 +68,8 @@ void ovas_review(struct ovas *o, enum ova_fate (*judge)(void *arg, const struct 
  *   63            36 35     28 27           0
  *   |    serial     | member+1 |  object row  |
  *
- * An open image has its object's row alone.
+ * An open image has its object's row alone.  Another process can tell by the serial whether it has
+ * the same members.
  */
 enum { OVA_ROW_BITS = 28, OVA_MEMBER_BITS = 8 };
 #define OVA_SERIAL_MASK ((1ULL << 28) - 1)

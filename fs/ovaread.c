@@ -11,6 +11,9 @@
  * turn it is.  As in blob.c, a waiting operation is named by a number for interrupts, and
  * the order of locks is request -> our mutex -> session.
  *
+ * Opening the archive may have to wait for the disk: that is an errand (errand.h), which is given up
+ * in the name of all that wait for it.
+ *
  * An operation that begins to wait late has its full time all the same: when the reader's is over
  * it starts again, at the same block, for those that came after it had begun.
  */
@@ -31,6 +34,8 @@
 #include "core/buf.h"
 #include "core/io.h"
 #include "core/log.h"
+#include "fs/errand.h"
+#include "fs/handles.h"
 #include "fs/lookup.h"
 
 struct waiting {
@@ -39,6 +44,7 @@ struct waiting {
 	long long since;		/* monotonic ms */
 	struct operation op;
 	char *name;
+	struct handles_note note;	/* an open is counted when it is begun anew */
 };
 
 struct reader {
@@ -91,27 +97,32 @@ waiting_free(struct waiting *w)
 	free(w);
 }
 
+/* Begins it anew, or answers it with the error, in the name of its own request. */
 static void
-fail_list(struct waiting *list, int errnum)
+end_waiting(struct waiting *w, int errnum)
 {
-	while (list != NULL) {
-		struct waiting *w = list;
+	const struct fs_context *fs = fuse_req_userdata(w->op.req);
+	struct handles_note ours = handles_defer();
 
-		list = w->next;
+	handles_resume(w->note);
+	if (errnum != 0)
 		fuse_reply_err(w->op.req, errnum);
-		waiting_free(w);
-	}
+	else
+		w->op.run(&w->op);
+	handles_end(fs->handles);
+	handles_resume(ours);
+	waiting_free(w);
 }
 
+/* errnum: 0: all are begun anew. */
 static void
-run_list(struct waiting *list)
+end_list(struct waiting *list, int errnum)
 {
 	while (list != NULL) {
 		struct waiting *w = list;
 
 		list = w->next;
-		w->op.run(&w->op);
-		waiting_free(w);
+		end_waiting(w, errnum);
 	}
 }
 
@@ -142,7 +153,7 @@ on_interrupt(fuse_req_t req, void *data)
 	pthread_mutex_lock(&o->lock);
 	w = take_waiting(o, (uint64_t)(uintptr_t)data);
 	pthread_mutex_unlock(&o->lock);
-	fail_list(w, EINTR);
+	end_list(w, EINTR);
 }
 
 static struct waiting *
@@ -153,6 +164,7 @@ waiting_new(struct ovareads *o, const struct operation *op)
 	w->op = *op;
 	w->op.name = w->name = xstrdup(op->name);
 	w->since = io_monotonic_ms();
+	w->note = handles_defer();
 	pthread_mutex_lock(&o->lock);
 	w->id = ++o->last_id;
 	pthread_mutex_unlock(&o->lock);
@@ -194,17 +206,34 @@ end_reader(struct reader *r, int errnum)
 	list = r->waiting;
 	pthread_mutex_unlock(&o->lock);
 	reader_free(r);
-	if (errnum != 0)
-		fail_list(list, errnum);
-	else
-		run_list(list);
+	end_list(list, errnum);
+}
+
+/* The archive is opened and closed for ourselves: no other process is to close it for us. */
+static int
+open_archive(struct fs_context *fs, const struct object_row *row, bool at_disk)
+{
+	struct handles_note note = handles_apart();
+	int rc = blob_open(fs->blobs, row, at_disk);
+
+	handles_resume(note);
+	return rc;
+}
+
+static void
+close_archive(const struct reader *r)
+{
+	struct handles_note note = handles_apart();
+
+	blob_close(r->all->fs->blobs, r->object);
+	handles_resume(note);
 }
 
 /* After the file was opened. */
 static void
 close_and_end(struct reader *r, int errnum)
 {
-	blob_close(r->all->fs->blobs, r->object);
+	close_archive(r);
 	end_reader(r, errnum);
 }
 
@@ -247,7 +276,7 @@ starts_again(struct reader *r)
 	if (late == NULL)
 		take_out(r);
 	pthread_mutex_unlock(&o->lock);
-	fail_list(over, ETIMEDOUT);
+	end_list(over, ETIMEDOUT);
 	r->since = since;
 	return since != 0;
 }
@@ -301,28 +330,100 @@ run(struct reader *r)
 	} while (take_block(r));
 }
 
+/* The archive is open. */
 static void
-begin(struct reader *r, const struct place *p)
+begin_reading(struct reader *r, int64_t size)
 {
-	struct fs_context *fs = r->all->fs;
-	const struct tree_object_slot *slot;
-	const struct object_row *row = place_archive(p, &slot);
 	struct err err = { 0 };
-	int rc = fs_may_open(fs, row, slot);
 
-	if (rc == 0)
-		rc = blob_open(fs->blobs, row);
-	if (rc != 0) {
-		end_reader(r, -rc);
-		return;
-	}
-	tarindex_init(&r->tar, row->size);
+	tarindex_init(&r->tar, size);
 	if (tarindex_next(&r->tar) >= 0) {
 		run(r);
 		return;
 	}
 	tarindex_end(&r->tar, &err);
 	publish(r, &err);
+}
+
+/* Where the tree has it by now: who waits holds no reference on a row. */
+static int
+open_at_disk(struct reader *r, int64_t *size)
+{
+	struct fs_context *fs = r->all->fs;
+	struct tree *t = tree_get(fs->holder);
+	size_t i;
+	int rc = -ESTALE;
+
+	if (tree_object_of(t, &r->digest, &i)) {
+		const struct object_row *row = &t->objects[i].object->row;
+
+		r->object = (uint64_t)row->id;
+		*size = row->size;
+		rc = open_archive(fs, row, true);
+	}
+	tree_unref(t);
+	return rc;
+}
+
+static void
+begin_at_disk(void *arg, uint64_t number)
+{
+	struct reader *r = arg;
+	struct fs_context *fs = r->all->fs;
+	int64_t size = 0;
+	int rc = open_at_disk(r, &size);
+
+	if (!errand_claim(fs->errands, number)) {
+		if (rc == 0)
+			close_archive(r);
+		reader_free(r);
+	} else if (rc != 0) {
+		end_reader(r, -rc);
+	} else {
+		begin_reading(r, size);
+	}
+}
+
+/* Who waits is told; the reader itself stays until it is back from the disk. */
+static void
+give_up(void *arg, int errnum)
+{
+	struct reader *r = arg;
+	struct waiting *list;
+
+	pthread_mutex_lock(&r->all->lock);
+	take_out(r);
+	list = r->waiting;
+	r->waiting = NULL;
+	pthread_mutex_unlock(&r->all->lock);
+	end_list(list, errnum);
+}
+
+static void
+drop(void *arg)
+{
+	reader_free(arg);
+}
+
+static const struct errand_ops begin_errand = { begin_at_disk, give_up, drop };
+
+/* is_open: it is for who has a member open, who is asked no more whether he may. */
+static void
+begin(struct reader *r, const struct place *p, bool is_open)
+{
+	struct fs_context *fs = r->all->fs;
+	const struct tree_object_slot *slot;
+	const struct object_row *row = place_archive(p, &slot);
+	int rc = is_open ? 0 : fs_may_open(fs, row, slot);
+
+	if (rc == 0)
+		rc = open_archive(fs, row, false);
+	if (rc == BLOB_ASK_DISK)
+		errands_run(fs->errands, NULL, &begin_errand, r);
+	else if (rc != 0)
+		end_reader(r, -rc);
+	else
+		begin_reading(r, row->size);
 }
 
 /* The lock is held. */
@@ -375,9 +476,9 @@ ovareads_wait(struct ovareads *o, const struct place *p, const struct operation 
 	}
 	pthread_mutex_unlock(&o->lock);
 	if (interrupted)
-		fail_list(w, EINTR);
+		end_list(w, EINTR);
 	else if (known)
-		run_list(w);
+		end_list(w, 0);
 	if (mine != NULL)
-		begin(mine, p);
+		begin(mine, p, op->fh != 0);
 }

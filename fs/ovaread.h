@@ -29,10 +29,11 @@ struct operation {
 	struct fuse_req *req;
 	void (*run)(const struct operation *op);
 	uint64_t node;
+	uint64_t fh;			/* of an open member */
 	const char *name;		/* may be NULL */
 	size_t size;
 	off_t off;
-	int flags;			/* of an open */
+	int flags;			/* of an open; what lseek looks for */
 };
 
 struct ovareads *ovareads_new(struct fs_context *fs);

@@ -21,6 +21,12 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+bool
+passreply_is_possible(void)
+{
+	return FUSE_VERSION >= FUSE_MAKE_VERSION(3, 13);
+}
+
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
 
 bool

@@ -16,6 +16,8 @@ struct fuse_file_info;
 struct fuse_req;
 struct fuse_session;
 
+bool passreply_is_possible(void);	/* with this libfuse */
+
 /* After the session was mounted, before its first request.  false: not with this libfuse. */
 bool passreply_attach(struct fuse_session *session);
 

@@ -10,6 +10,7 @@
  */
 #include "config.h"
 #include "fs/passthrough.h"
+#include "fs/shared.h"
 
 #include <errno.h>
 #include <linux/fsverity.h>
@@ -35,6 +36,7 @@ struct entry {
 	bool stale;		/* the object has another file, or none: not usable any more */
 	int id;			/* USABLE, WITHDRAWN */
 	int64_t n_open;
+	struct shared_backed *left;	/* its place in the shared memory, or NULL */
 };
 
 struct passthrough {
@@ -44,6 +46,7 @@ struct passthrough {
 	const char *never;		/* why nothing is offered any more; NULL */
 	struct entry *buckets[BUCKETS];
 	int64_t n_usable, n_open;
+	struct shared *shared;		/* for the next worker; or NULL */
 };
 
 struct passthrough *
@@ -104,11 +107,31 @@ add(struct passthrough *p, const struct digest *d, enum state state)
 	return e;
 }
 
+/* What the next worker is to know of it. */
+static void
+leave_note(struct passthrough *p, struct entry *e)
+{
+	bool kept = e->state == USABLE || (e->state == WITHDRAWN && e->n_open > 0);
+
+	for (size_t i = 0; kept && p->shared != NULL && e->left == NULL && i < SHARED_BACKED; i++)
+		if (p->shared->backed[i].used == 0)
+			e->left = &p->shared->backed[i];
+	if (e->left == NULL)
+		return;
+	e->left->digest = e->digest;
+	e->left->n_open = e->n_open;
+	e->left->used = !kept ? 0 : e->state == USABLE ? SHARED_USABLE : SHARED_WITHDRAWN;
+	if (!kept)
+		e->left = NULL;
+}
+
 static void
 drop(struct passthrough *p, struct entry *e)
 {
 	struct entry **at = bucket_of(p, &e->digest);
 
+	if (e->left != NULL)
+		e->left->used = 0;
 	while (*at != e)
 		at = &(*at)->next;
 	*at = e->next;
@@ -144,6 +167,7 @@ withdraw(struct passthrough *p, struct entry *e, struct deeds *deeds)
 		p->n_usable--;
 		e->state = WITHDRAWN;
 		deeds->changed = true;
+		leave_note(p, e);
 		drop_if_idle(p, e, deeds);
 		break;
 	case WITHDRAWN:
@@ -295,6 +319,7 @@ passthrough_answered(struct passthrough *p, const struct digest *d, int rc)
 	if (e == NULL || e->state != OFFERED) {
 		never = NULL;
 	} else if (rc <= 0) {
+		p->n_open -= e->n_open;
 		drop(p, e);
 		if (p->never != NULL)
 			never = NULL;
@@ -305,6 +330,7 @@ passthrough_answered(struct passthrough *p, const struct digest *d, int rc)
 		e->state = USABLE;
 		p->n_usable++;
 		deeds.changed = true;
+		leave_note(p, e);
 		if (e->doomed || !(p->on || e->measured))
 			withdraw(p, e, &deeds);
 	}
@@ -312,6 +338,51 @@ passthrough_answered(struct passthrough *p, const struct digest *d, int rc)
 	if (never != NULL)
 		say_never(never);
 	carry_out(p, d, &deeds);
+}
+
+/* ---- from worker to worker ------------------------------------------------------------------ */
+
+/* The supervisor is asked without a file: it has one, or it has forgotten this one. */
+static void
+restore(struct passthrough *p, struct shared_backed *left)
+{
+	const struct digest d = left->digest;
+	struct entry *e;
+
+	pthread_mutex_lock(&p->lock);
+	if (find(p, &d) != NULL) {
+		left->used = 0;
+		pthread_mutex_unlock(&p->lock);
+		return;
+	}
+	e = add(p, &d, OFFERED);
+	e->left = left;
+	e->n_open = left->n_open;
+	e->doomed = e->stale = left->used == SHARED_WITHDRAWN;
+	p->n_open += e->n_open;
+	pthread_mutex_unlock(&p->lock);
+	if (p->ops.open(p->ops.arg, &d, -1) != 0)
+		passthrough_answered(p, &d, -EAGAIN);
+}
+
+void
+passthrough_restore(struct passthrough *p, struct shared *shared)
+{
+	p->shared = shared;
+	for (size_t i = 0; i < SHARED_BACKED; i++)
+		if (shared->backed[i].used != 0)
+			restore(p, &shared->backed[i]);
+}
+
+void
+passthrough_end(struct passthrough *p)
+{
+	pthread_mutex_lock(&p->lock);
+	p->shared = NULL;
+	for (size_t i = 0; i < BUCKETS; i++)
+		for (struct entry *e = p->buckets[i]; e != NULL; e = e->next)
+			e->left = NULL;
+	pthread_mutex_unlock(&p->lock);
 }
 
 /* ---- review --------------------------------------------------------------------------------- */
@@ -338,6 +409,7 @@ review_one(struct passthrough *p, struct entry *e, const struct review *r, struc
 		e->state = USABLE;
 		p->n_usable++;
 		deeds->changed = true;
+		leave_note(p, e);
 	}
 }
 
@@ -422,6 +494,7 @@ passthrough_enter(struct passthrough *p, const struct digest *d)
 		id = e->id;
 		e->n_open++;
 		p->n_open++;
+		leave_note(p, e);
 	}
 	pthread_mutex_unlock(&p->lock);
 	return id;
@@ -440,6 +513,7 @@ passthrough_leave(struct passthrough *p, const struct digest *d)
 	if (e != NULL && e->n_open > 0) {
 		e->n_open--;
 		p->n_open--;
+		leave_note(p, e);
 		drop_if_idle(p, e, &deeds);
 	}
 	pthread_mutex_unlock(&p->lock);

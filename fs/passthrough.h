@@ -44,6 +44,14 @@ void passthrough_set_on(struct passthrough *p, bool on);
  * caller is to have it audited.
  */
 bool passthrough_opened(struct passthrough *p, const struct digest *d, struct blockfile *f);
+/*
+ * What the worker before us has left: its objects go on passing through, without being hashed again, if
+ * the supervisor still knows them.  From now on what is to be left to the next stands in shared.
+ */
+struct shared;
+void passthrough_restore(struct passthrough *p, struct shared *shared);
+void passthrough_end(struct passthrough *p);	/* what stands there is not ours any more */
+
 /* The engine's word: it is right / it is not what it was. */
 void passthrough_audited(struct passthrough *p, const struct digest *d, struct blockfile *f);
 void passthrough_lost(struct passthrough *p, const struct digest *d);

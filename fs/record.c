@@ -341,6 +341,7 @@ object_row_equal(const struct object_row *a, const struct object_row *b)
 	       a->mtime == b->mtime && a->state == b->state && a->code == b->code &&
 	       a->fetched == b->fetched && a->wanted == b->wanted && a->access == b->access &&
 	       a->pending == b->pending && a->degraded == b->degraded &&
+	       a->pinned == b->pinned &&
 	       digests_equal(a->has_tree, &a->tree, b->has_tree, &b->tree) &&
 	       digests_equal(a->has_root, &a->root, b->has_root, &b->root) &&
 	       texts_equal(a->error, b->error) &&

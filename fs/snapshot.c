@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include "core/io.h"
 #include "core/stamp.h"
 #include "fs/idmap.h"
@@ -32,6 +33,19 @@ struct snapshots {
 	uint64_t last_serial;
 };
 
+/*
+ * After a takeover the kernel still knows numbers of the worker before us, which may have begun in
+ * the same second.
+ */
+static uint64_t
+first_serial(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return ((uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000) << 6;
+}
+
 struct snapshots *
 snapshots_new(void)
 {
@@ -40,8 +54,7 @@ snapshots_new(void)
 	pthread_mutex_init(&s->lock, NULL);
 	idmap_init(&s->by_node);
 	idmap_init(&s->latest);
-	/* After a takeover the kernel still knows numbers of the daemon before us. */
-	s->last_serial = (uint64_t)stamp_now() << 16;
+	s->last_serial = first_serial();
 	return s;
 }
 
@@ -198,6 +211,81 @@ snapshot_unref(struct snapshots *s, const struct snapshot *found)
 	shot = idmap_get(&s->by_node, found->node);
 	shot->n_ref--;
 	drop_if_unused(s, shot);
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* ---- to another process --------------------------------------------------------------------- */
+
+/* Each followed by its text. */
+struct saved {
+	uint64_t magic;
+	uint64_t node, ino, subject, n_lookup;
+	int64_t mtime, made_ms;
+	uint64_t len;
+};
+
+#define SAVED_MAGIC 0x31746f6873696d76ULL
+
+void
+snapshots_save(struct snapshots *s, struct buf *out)
+{
+	pthread_mutex_lock(&s->lock);
+	for (size_t i = 0; i < s->by_node.n_slots; i++) {
+		const struct shot *shot = s->by_node.slots[i].value;
+		struct saved saved;
+
+		if (s->by_node.slots[i].key == 0 || shot->n_lookup == 0)
+			continue;
+		saved = (struct saved){
+			.magic = SAVED_MAGIC, .node = shot->pub.node, .ino = shot->pub.ino,
+			.subject = shot->subject, .n_lookup = shot->n_lookup,
+			.mtime = shot->pub.mtime, .made_ms = shot->made_ms, .len = shot->pub.len,
+		};
+		buf_add(out, (const char *)&saved, sizeof(saved));
+		buf_add(out, shot->pub.text, shot->pub.len);
+	}
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* It is found by its node; its name is made anew when it is looked up. */
+static void
+load(struct snapshots *s, const struct saved *saved, const char *text)
+{
+	struct shot *shot = xcalloc(1, sizeof(*shot));
+
+	shot->text = xmalloc(saved->len + 1);
+	memcpy(shot->text, text, saved->len);
+	shot->text[saved->len] = '\0';
+	shot->subject = saved->subject;
+	shot->made_ms = saved->made_ms;
+	shot->n_lookup = saved->n_lookup;
+	shot->pub = (struct snapshot){
+		.node = saved->node, .ino = saved->ino, .mtime = saved->mtime,
+		.text = shot->text, .len = saved->len,
+	};
+	/* Ours come after all of them. */
+	if (s->last_serial < node_serial(saved->node))
+		s->last_serial = node_serial(saved->node);
+	idmap_set(&s->by_node, shot->pub.node, shot);
+}
+
+void
+snapshots_load(struct snapshots *s, const void *data, size_t len)
+{
+	const char *at = data, *end = at + len;
+	struct saved saved;
+
+	pthread_mutex_lock(&s->lock);
+	while ((size_t)(end - at) >= sizeof(saved)) {
+		memcpy(&saved, at, sizeof(saved));
+		at += sizeof(saved);
+		if (saved.magic != SAVED_MAGIC || saved.len > (size_t)(end - at) ||
+		    saved.node == 0 || saved.n_lookup == 0 ||
+		    idmap_get(&s->by_node, saved.node) != NULL)
+			break;
+		load(s, &saved, at);
+		at += saved.len;
+	}
 	pthread_mutex_unlock(&s->lock);
 }
 

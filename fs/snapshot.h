@@ -47,4 +47,11 @@ void snapshots_forget(struct snapshots *s, uint64_t node, uint64_t n);
 void snapshot_unref(struct snapshots *s, const struct snapshot *shot);	/* NULL is fine */
 size_t snapshots_count(struct snapshots *s);
 
+/*
+ * All that the kernel knows, as bytes for another process of this version, and back: what is not of
+ * this form is passed over.
+ */
+void snapshots_save(struct snapshots *s, struct buf *out);
+void snapshots_load(struct snapshots *s, const void *data, size_t len);
+
 #endif

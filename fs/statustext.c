@@ -12,6 +12,8 @@
 #include <string.h>
 #include "core/cleanup.h"
 #include "core/jsonw.h"
+#include "fs/errand.h"
+#include "core/sandboxstate.h"
 #include "fs/text.h"
 
 static void
@@ -19,24 +21,50 @@ each_figure(struct fs_context *fs, void (*fn)(void *arg, const struct engine_fig
 {
 	struct engine_figure parked = { "reads_parked", "Reads that wait for an image",
 					FIGURE_NUMBER, 0 };
+	struct engine_figure at_disk = { "reads_at_disk", "Requests that wait for the disk",
+					 FIGURE_NUMBER, 0 };
 	struct engine_figure open = { "files_open", "Open image files", FIGURE_NUMBER, 0 };
 	struct engine_figure passed = { "passthrough_images",
 					"Images that the kernel reads by itself", FIGURE_NUMBER, 0 };
 	struct engine_figure passing = { "passthrough_files_open", "Open files of these",
 					 FIGURE_NUMBER, 0 };
+	struct engine_figure restarts = { "worker_restarts",
+					  "Workers that ended and were started again",
+					  FIGURE_COUNTER, 0 };
 	struct engine_status status;
 
 	fs_status(fs, &status);
 	engine_status_each(&status, fn, arg);
 	if (fs->blobs != NULL) {
 		parked.value = blobs_parked(fs->blobs);
+		at_disk.value = blobs_at_disk(fs->blobs);
 		open.value = blobs_open(fs->blobs);
 	}
+	if (fs->errands != NULL)
+		at_disk.value += errands_count(fs->errands);
 	fn(arg, &parked);
+	fn(arg, &at_disk);
 	fn(arg, &open);
 	passthrough_count(fs->passthrough, &passed.value, &passing.value);
 	fn(arg, &passed);
 	fn(arg, &passing);
+	if (fs->history != NULL) {
+		pthread_mutex_lock(&fs->history->lock);
+		restarts.value = fs->history->restarts;
+		pthread_mutex_unlock(&fs->history->lock);
+	}
+	fn(arg, &restarts);
+}
+
+/* Why and when the last worker was started again; "" if none was. */
+static void
+add_last_end(struct fs_context *fs, struct buf *out)
+{
+	if (fs->history == NULL)
+		return;
+	pthread_mutex_lock(&fs->history->lock);
+	buf_add_escaped(out, fs->history->last, strlen(fs->history->last));
+	pthread_mutex_unlock(&fs->history->lock);
 }
 
 /* ---- what was refused or failed ------------------------------------------------------------- */
@@ -100,6 +128,18 @@ on_held(void *arg, const struct digest *d, int64_t n_open)
 	out->fn(out->arg, &(struct refusal){ "held", NULL, hex, CODE_NONE, error });
 }
 
+/* Of this host. */
+static void
+refusal_of_clock(struct fs_context *fs, refusal_fn fn, void *arg)
+{
+	struct engine_status status;
+
+	fs_status(fs, &status);
+	if (status.clock.rc != 0)
+		fn(arg, &(struct refusal){ "clock", NULL, "host", status.clock.code,
+					   status.clock.text });
+}
+
 static void
 each_held(struct fs_context *fs, refusal_fn fn, void *arg)
 {
@@ -129,11 +169,16 @@ make_status(struct fs_context *fs, const struct tree *t, struct buf *out)
 {
 	buf_puts(out, "version: " PACKAGE_VERSION "\n");
 	each_figure(fs, engine_figure_text, out);
+	buf_puts(out, "worker_last_end: ");
+	add_last_end(fs, out);
+	buf_putc(out, '\n');
 	if (fs->passthrough != NULL) {
 		buf_puts(out, "passthrough: ");
 		passthrough_describe(fs->passthrough, out);
 		buf_putc(out, '\n');
 	}
+	sandbox_board_text(out);
+	refusal_of_clock(fs, refusal_line, out);
 	each_refusal(t, refusal_line, out);
 	each_held(fs, refusal_line, out);
 }
@@ -157,7 +202,7 @@ refusal_object(void *arg, const struct refusal *r)
 static void
 make_status_json(struct fs_context *fs, const struct tree *t, struct buf *out)
 {
-	CLEANUP_BUF struct buf passthrough = BUF_INIT;
+	CLEANUP_BUF struct buf passthrough = BUF_INIT, last_end = BUF_INIT;
 	struct jsonw w;
 
 	jsonw_begin(&w, out, true);
@@ -165,11 +210,15 @@ make_status_json(struct fs_context *fs, const struct tree *t, struct buf *out)
 	jsonw_integer(&w, "schema", 1);
 	jsonw_string(&w, "version", PACKAGE_VERSION);
 	each_figure(fs, engine_figure_json, &w);
+	add_last_end(fs, &last_end);
+	jsonw_string(&w, "worker_last_end", buf_str(&last_end));
 	if (fs->passthrough != NULL) {
 		passthrough_describe(fs->passthrough, &passthrough);
 		jsonw_string(&w, "passthrough", buf_str(&passthrough));
 	}
+	sandbox_board_json(&w);
 	jsonw_open(&w, "refusals", '[');
+	refusal_of_clock(fs, refusal_object, &w);
 	each_refusal(t, refusal_object, &w);
 	each_held(fs, refusal_object, &w);
 	jsonw_close(&w, ']');

@@ -1,18 +1,21 @@
 /*
- * The worker: sandbox first, then catalogue and store, then threads.
+ * The worker: sandbox first, then catalogue and store, then the connection, then threads.
  *
  *   main thread     waits for the supervisor's notes and for the end of the mount
  *   engine          owns the catalogue, the fetchers, the control socket (core/engine.c)
- *   fuse threads    a fixed number, each reads a request and answers or parks it
- *   deadline        answers parked reads that have waited too long (blob.c)
+ *   fuse threads    a fixed number, each reads a request and answers or parks it; all but two of
+ *                   them may be in the store at the same time (fusethreads.h, disk.h)
+ *   disk            two that do what waits for the store when no FUSE thread does
+ *   deadline        answers parked reads that have waited too long (blobs.c)
+ *   errands         the same for what is not a read (errand.c)
  *   notifier        tells the kernel what to forget (notify.c)
  *
- * The number of threads does not depend on how many readers wait.  The fuse threads block in
- * read(/dev/fuse); to stop them they are sent a signal that does nothing but interrupt the read,
- * again and again until each has seen that the session has ended.
+ * The number of threads does not depend on how many readers wait.
+ *
+ * There are two ends.  STOP, or the mount has gone: whoever waits is answered.  RETIRE: another
+ * worker takes our place; nobody notices, because what waits is left unanswered, and the kernel
+ * asks that one again (takeover.h).  A kernel that cannot has those who wait answered with an error.
  */
-#define FUSE_USE_VERSION 312
-
 #include "config.h"
 #include "fs/worker.h"
 
@@ -22,18 +25,15 @@
 #include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/vfs.h>
-#include <time.h>
 #include <unistd.h>
-
-#include <fuse_lowlevel.h>
 
 #include "core/cleanup.h"
 #include "core/engine.h"
@@ -43,30 +43,39 @@
 #include "core/store.h"
 #include "fs/blob.h"
 #include "fs/context.h"
+#include "fs/disk.h"
+#include "fs/errand.h"
+#include "fs/fusethreads.h"
+#include "fs/handles.h"
 #include "fs/note.h"
-#include "fs/ops.h"
 #include "fs/options.h"
 #include "fs/ovaread.h"
 #include "fs/passreply.h"
 #include "fs/readahead.h"
+#include "fs/session.h"
 #include "fs/statustext.h"
+#include "fs/takeover.h"
 
-enum { THREADS_MIN = 4, THREADS_MAX = 64, KICK_SIGNAL = SIGURG };
+enum { FLUSH_MS = 1000 };	/* at the end: the kernel is told what it can be told meanwhile */
 
 struct worker {
 	const struct worker_args *args;
 	struct catalogue *catalogue;	/* until the engine takes it */
 	struct store *store;
+	struct disk *disk;
+	struct errands *errands;
 	struct blobs *blobs;
 	struct engine *engine;
 	struct passthrough *passthrough;
 	struct readahead *readahead;
+	struct runner *runner;		/* or NULL */
 	struct fs_context fs;
-	struct fuse_session *session;
+	struct handles handles;
+	struct history history;
+	struct session session;
+	struct fusethreads *threads;
 	pthread_t engine_thread;
-	pthread_t *fuse_threads;
-	unsigned n_fuse_threads;
-	atomic_bool ended;		/* no more requests */
+	bool retiring;			/* another worker waits for our end */
 	int ended_fd;			/* eventfd: the mount is gone */
 };
 
@@ -100,6 +109,7 @@ reload(void *arg, struct err *err)
 	}
 	log_set_level(conf->log_level);
 	blobs_set_timeouts(w->blobs, conf->read_timeout, conf->block_timeout);
+	errands_set_timeout(w->errands, conf->block_timeout);
 	passthrough_set_on(w->passthrough, conf->integrity == INTEGRITY_OPEN);
 	atomic_store(&w->fs.expired_open_deny, conf->expired_open_deny != 0);
 	engine_reconfigure(w->engine, conf);
@@ -121,6 +131,16 @@ dump_status(struct worker *w)
 		if (line[0] != '\0')
 			log_info("%s", line);
 	buf_release(&text);
+}
+
+static void
+note_history(struct worker *w, const struct note *note)
+{
+	pthread_mutex_lock(&w->history.lock);
+	w->history.restarts = note->rc;
+	snprintf(w->history.last, sizeof(w->history.last), "%.*s",
+		 (int)strnlen(note->text, sizeof(note->text) - 1), note->text);
+	pthread_mutex_unlock(&w->history.lock);
 }
 
 /* False: stop. */
@@ -146,9 +166,48 @@ take_note(struct worker *w)
 	case NOTE_BACKING_ID:
 		passthrough_answered(w->passthrough, &note.digest, note.rc);
 		return true;
+	case NOTE_HISTORY:
+		note_history(w, &note);
+		return true;
+	case NOTE_RETIRE:
+		w->retiring = true;
+		return false;
 	default:
 		return false;
 	}
+}
+
+/*
+ * Before we serve: waits for a note of this kind, and gives what came with it.  -EINTR: we are to end
+ * instead.
+ */
+static int
+await(struct worker *w, enum note_kind kind, int *fd, struct err *err)
+{
+	struct note note;
+	int rc;
+
+	for (;;) {
+		rc = note_receive(w->args->supervisor_socket, &note, fd, true);
+		if (rc == 1 && note.kind == (int32_t)kind)
+			break;
+		close_keep_errno(*fd);
+		if (rc == 0 || (rc == 1 && note.kind == NOTE_STOP))
+			return err_set(err, EINTR, "ended before it began");
+		if (rc < 0 && rc != -EINTR && rc != -EPROTO)
+			return err_set(err, -rc, "the supervisor does not answer: %s",
+				       strerrordesc_np(-rc));
+	}
+	if (kind == NOTE_GO)
+		note_history(w, &note);
+	return 0;
+}
+
+/* A command asks for the program on disk. */
+static void
+exchange(void *arg)
+{
+	tell(arg, NOTE_EXCHANGE, NULL);
 }
 
 /* ---- passthrough ----------------------------------------------------------------------------- */
@@ -235,11 +294,12 @@ on_changed(void *arg, struct catalogue *catalogue)
 }
 
 static void
-on_shown(void *arg, uint64_t serial)
+on_shown(void *arg, const struct tree *t)
 {
 	struct worker *w = arg;
 
-	engine_shown(w->engine, serial);
+	takeover_shown(w->args->shared, t);
+	engine_shown(w->engine, t->serial);
 }
 
 static void
@@ -282,97 +342,22 @@ engine_main(void *arg)
 /* ---- fuse threads ----------------------------------------------------------------------------- */
 
 static void
-on_kick(int sig)
+end_mount(void *arg)
 {
-	(void)sig;
-}
-
-static void
-end_mount(struct worker *w)
-{
+	const struct worker *w = arg;
 	uint64_t one = 1;
 
-	atomic_store(&w->ended, true);
 	if (write(w->ended_fd, &one, sizeof(one)) < 0)
 		log_debug("ended_fd: %s", strerrordesc_np(errno));
 }
 
-static void *
-fuse_main(void *arg)
+/* With few FUSE threads the store is left to threads that do nothing else. */
+static struct disk *
+make_disk(const struct worker_args *args)
 {
-	struct worker *w = arg;
-	struct fuse_buf buf = { 0 };
+	unsigned n = fusethreads_count(args->max_threads);
 
-	prctl(PR_SET_NAME, "fuse");
-	while (!atomic_load(&w->ended) && !fuse_session_exited(w->session)) {
-		int n = fuse_session_receive_buf(w->session, &buf);
-
-		if (n == -EINTR || n == -EAGAIN)
-			continue;
-		if (n <= 0)
-			break;
-		fuse_session_process_buf(w->session, &buf);
-	}
-	free(buf.mem);
-	end_mount(w);
-	return NULL;
-}
-
-static unsigned
-count_threads(const struct worker_args *args)
-{
-	long cores = sysconf(_SC_NPROCESSORS_ONLN);
-	unsigned n = cores > 0 ? (unsigned)cores * 2 : THREADS_MIN;
-
-	if (n < THREADS_MIN)
-		n = THREADS_MIN;
-	if (args->max_threads > 0)
-		n = args->max_threads;
-	return n < THREADS_MAX ? n : THREADS_MAX;
-}
-
-/* Threads are made with every signal blocked but the one that interrupts their read. */
-static int
-start_fuse_threads(struct worker *w, struct err *err)
-{
-	struct sigaction act = { .sa_handler = on_kick };
-	unsigned n = count_threads(w->args);
-	sigset_t kick, old;
-	int rc = 0;
-
-	sigaction(KICK_SIGNAL, &act, NULL);
-	sigfillset(&kick);
-	sigdelset(&kick, KICK_SIGNAL);
-	pthread_sigmask(SIG_SETMASK, &kick, &old);
-	w->fuse_threads = xcalloc(n, sizeof(*w->fuse_threads));
-	while (rc == 0 && w->n_fuse_threads < n) {
-		rc = pthread_create(&w->fuse_threads[w->n_fuse_threads], NULL, fuse_main, w);
-		w->n_fuse_threads += rc == 0;
-	}
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return rc == 0 ? 0 : err_set(err, rc, "cannot start the FUSE threads");
-}
-
-static void
-join_fuse_threads(struct worker *w)
-{
-	atomic_store(&w->ended, true);
-	for (unsigned i = 0; i < w->n_fuse_threads; i++) {
-		struct timespec until;
-
-		/* A signal that arrives just before the read is lost: repeat until it has ended. */
-		do {
-			pthread_kill(w->fuse_threads[i], KICK_SIGNAL);
-			clock_gettime(CLOCK_REALTIME, &until);
-			until.tv_nsec += 20000000;
-			if (until.tv_nsec >= 1000000000) {
-				until.tv_sec++;
-				until.tv_nsec -= 1000000000;
-			}
-		} while (pthread_timedjoin_np(w->fuse_threads[i], NULL, &until) == ETIMEDOUT);
-	}
-	free(w->fuse_threads);
-	w->n_fuse_threads = 0;
+	return n > FUSETHREADS_SPARE ? disk_new(n - FUSETHREADS_SPARE, true) : disk_new(n, false);
 }
 
 /* ---- beginning and end -------------------------------------------------------------------------- */
@@ -421,24 +406,6 @@ enter_sandbox(const struct worker_args *args, struct err *err)
 	return rc;
 }
 
-static int
-open_session(struct worker *w, struct err *err)
-{
-	char *argv[] = { (char[]){ "vmimagefs" }, (char[]){ "-odebug" }, NULL };
-	struct fuse_args fuse_args = FUSE_ARGS_INIT(w->args->debug ? 2 : 1, argv);
-	char path[32];
-
-	w->session = fuse_session_new(&fuse_args, ops_table(), sizeof(*ops_table()), &w->fs);
-	fuse_opt_free_args(&fuse_args);
-	if (w->session == NULL)
-		return err_set(err, EIO, "libfuse refused to make a session");
-	/* The supervisor has mounted it; libfuse takes the open device by this name. */
-	snprintf(path, sizeof(path), "/dev/fd/%d", w->args->fuse_fd);
-	if (fuse_session_mount(w->session, path) != 0)
-		return err_set(err, EIO, "libfuse does not take the open /dev/fuse");
-	return 0;
-}
-
 static void
 prepare_passthrough(struct worker *w)
 {
@@ -448,7 +415,7 @@ prepare_passthrough(struct worker *w)
 
 	w->fs.stacked = statfs(conf->cache_dir, &store) == 0 &&
 			store.f_type == OVERLAYFS_SUPER_MAGIC;
-	w->passthrough = passthrough_new(&ops, passreply_attach(w->session),
+	w->passthrough = passthrough_new(&ops, passreply_is_possible(),
 					 conf->integrity == INTEGRITY_OPEN);
 	w->fs.passthrough = w->passthrough;
 }
@@ -470,48 +437,110 @@ open_all(struct worker *w, struct err *err)
 	if (rc != 0)
 		return rc;
 	w->readahead = readahead_new(args->read_ahead);
-	w->blobs = blobs_new(w->store, args->conf->read_timeout, args->conf->block_timeout);
+	w->disk = make_disk(args);
+	w->errands = errands_new(w->disk, args->conf->block_timeout);
+	w->blobs = blobs_new(w->store, w->disk, args->conf->read_timeout,
+			     args->conf->block_timeout);
 	fs_context_init(&w->fs, args->conf, w->store, w->blobs);
+	w->fs.disk = w->disk;
+	w->fs.errands = w->errands;
 	w->fs.readahead = w->readahead;
 	w->fs.ovareads = ovareads_new(&w->fs);
 	w->fs.uid = 0;
 	w->fs.gid = 0;
-	rc = open_session(w, err);
-	if (rc == 0)
-		prepare_passthrough(w);
-	return rc;
+	w->fs.history = &w->history;
+	prepare_passthrough(w);
+	return session_new(&w->session, &w->fs, args->debug, err);
 }
 
 static int
-start(struct worker *w, struct err *err)
+start_engine(struct worker *w, struct err *err)
 {
 	struct engine_config config = {
 		.conf = w->args->conf, .catalogue = w->catalogue, .store = w->store,
-		.starter = w->args->starter, .runner = w->args->runner,
+		.starter = w->args->starter, .runner = w->runner,
 		.event_uid = w->args->event_uid, .control_socket = w->args->control_socket,
 		.stop_fd = -1, .daemon = true,
 		.ops = {
 			.answered = on_answered, .landed = on_landed, .failed = on_failed,
 			.audited = on_audited, .lost = on_lost,
 			.changed = on_changed, .activity = on_activity, .reload = reload,
-			.is_open = is_open, .arg = w,
+			.exchange = exchange, .is_open = is_open, .arg = w,
 		},
 	};
 	struct catalogue *catalogue = w->catalogue;
-	int rc;
+	int rc = engine_new(&w->engine, &config, err);
 
-	rc = engine_new(&w->engine, &config, err);
 	if (rc != 0)
 		return rc;
 	w->catalogue = NULL;
 	blobs_set_engine(w->blobs, w->engine);
 	w->fs.engine = w->engine;
 	fs_tree_refresh(&w->fs, catalogue);
-	w->fs.notifier = notifier_new(w->session, on_shown, w);
-	rc = pthread_create(&w->engine_thread, NULL, engine_main, w);
+	return 0;
+}
+
+/* What was there before requests are read: in this order, each needs the one before. */
+static int
+connect(struct worker *w, int fuse_fd, struct err *err)
+{
+	struct shared *shared = w->args->shared;
+	int rc = session_begin(&w->session, fuse_fd, shared, err);
+
+	if (rc != 0)
+		return rc;
+	handles_init(&w->handles, shared);
+	w->fs.handles = &w->handles;
+	takeover_restore(&w->fs, shared);
+	blobs_set_handles(w->blobs, &w->handles);
+	w->fs.notifier = notifier_new(w->session.fuse, on_shown, w);
+	if (w->fs.notifier == NULL)
+		return err_set(err, EAGAIN, "cannot start the thread that tells the kernel");
+	takeover_tell(&w->fs, shared);
+	w->fs.n_active = &shared->n_active;
+	session_resend(&w->session);
+	return 0;
+}
+
+static int
+start_threads(struct worker *w, struct err *err)
+{
+	int rc = pthread_create(&w->engine_thread, NULL, engine_main, w);
+
 	if (rc != 0)
 		return err_set(err, rc, "cannot start the engine's thread");
-	return start_fuse_threads(w, err);
+	return fusethreads_start(&w->threads, fusethreads_count(w->args->max_threads),
+				 w->session.fuse, &w->handles, end_mount, w, err);
+}
+
+/* The steps of note.h, each told when it is done. */
+static int
+start(struct worker *w, struct err *err)
+{
+	struct note loaded;
+	int fd = -1, rc;
+
+	note_init(&loaded, NOTE_LOADED);
+	snprintf(loaded.text, sizeof(loaded.text), "%s", PACKAGE_VERSION);
+	note_send(w->args->supervisor_socket, &loaded, -1, true);
+	rc = await(w, NOTE_GO, &fd, err);
+	if (rc == 0)
+		rc = open_all(w, err);
+	if (rc == 0)
+		takeover_take(&w->fs, steal_fd(&fd));
+	close_keep_errno(fd);
+	/* Only now: what ran for the worker before us is ended by it. */
+	if (rc == 0 && w->args->runner_socket >= 0)
+		w->runner = runner_adopt(w->args->runner_socket);
+	if (rc == 0)
+		rc = start_engine(w, err);
+	if (rc != 0)
+		return rc;
+	tell(w, NOTE_PREPARED, NULL);
+	rc = await(w, NOTE_CONNECTION, &fd, err);
+	if (rc == 0)
+		rc = connect(w, fd, err);
+	return rc == 0 ? start_threads(w, err) : rc;
 }
 
 static void
@@ -532,32 +561,81 @@ wait_for_end(struct worker *w)
 	}
 }
 
-/* Readers first: nobody may wait for an engine that is going away. */
 static void
-stop(struct worker *w)
+end_engine(struct worker *w)
 {
-	if (w->blobs != NULL)
-		blobs_end(w->blobs);
 	if (w->engine_thread != 0) {
 		engine_stop(w->engine);
 		pthread_join(w->engine_thread, NULL);
 	}
+	w->engine_thread = 0;
+}
+
+/*
+ * Another worker waits.  Requests are answered as long as that can be; when the last one that was
+ * read is answered, or waits, what waits is left to the other one.
+ */
+static void
+retire(struct worker *w)
+{
+	struct note note;
+	int fd;
+
+	end_engine(w);
+	/* The kernel may be waiting for a lookup while it is told something. */
+	notifier_flush(w->fs.notifier, FLUSH_MS);
+	notifier_free(w->fs.notifier);
+	w->fs.notifier = NULL;
+	if (!w->session.resends) {
+		blobs_end(w->blobs);
+		errands_end(w->errands);
+	}
+	fusethreads_stop(steal_ptr(&w->threads));
+	/* What is counted is answered, too, or neither. */
+	disk_stop(w->disk);
+	if (w->session.resends)
+		session_leave(&w->session);
+	fd = takeover_leave(&w->fs);
+	note_init(&note, NOTE_HANDOVER);
+	if (fd >= 0)
+		note_send(w->args->supervisor_socket, &note, fd, false);
+	close_keep_errno(fd);
+	/* From here on it is an end like any other, and the counts are the next one's. */
+	blobs_set_handles(w->blobs, NULL);
+	w->fs.handles = NULL;
+	passthrough_end(w->passthrough);
+	w->fs.n_active = NULL;
+}
+
+/* Readers first: nobody may wait for an engine that is going away. */
+static void
+stop(struct worker *w)
+{
+	if (w->blobs != NULL) {
+		blobs_end(w->blobs);
+		errands_end(w->errands);
+	}
+	end_engine(w);
 	/* Before the FUSE threads: the kernel may be waiting for a lookup while it is told something. */
 	notifier_free(w->fs.notifier);
 	w->fs.notifier = NULL;
-	join_fuse_threads(w);
+	fusethreads_stop(steal_ptr(&w->threads));
 	/* Its lanes may be telling us what landed. */
 	engine_free(w->engine);
+	if (w->disk != NULL)
+		disk_stop(w->disk);
+	errands_free(w->errands);
 	blobs_free(w->blobs);
 	ovareads_free(w->fs.ovareads);
 	passthrough_free(w->passthrough);
 	readahead_free(w->readahead);
 	if (w->fs.holder != NULL)
 		fs_context_release(&w->fs);
-	if (w->session != NULL)
-		fuse_session_destroy(w->session);
+	session_release(&w->session);
 	catalogue_close(w->catalogue);
+	disk_free(w->disk);
 	store_close(w->store);
+	runner_free(w->runner);
 	close_keep_errno(w->ended_fd);
 }
 
@@ -568,21 +646,22 @@ worker_main(const struct worker_args *args)
 	struct err err = { 0 };
 	int rc;
 
-	prctl(PR_SET_NAME, "worker");
+	pthread_mutex_init(&w.history.lock, NULL);
 	w.ended_fd = eventfd(0, EFD_CLOEXEC);
 	rc = enter_sandbox(args, &err);
-	if (rc == 0)
-		rc = open_all(&w, &err);
 	if (rc == 0)
 		rc = start(&w, &err);
 	if (rc == 0) {
 		tell(&w, NOTE_READY, NULL);
 		wait_for_end(&w);
-		log_info("stopping");
-	} else {
+		log_info(w.retiring ? "making room for another worker" : "stopping");
+	} else if (rc != -EINTR) {
 		log_err(LOG_LVL_ERROR, "start", &err);
 		tell(&w, NOTE_FAILED, &err);
 	}
+	if (w.retiring)
+		retire(&w);
 	stop(&w);
-	return rc == 0 ? 0 : EXIT_FAILURE;
+	pthread_mutex_destroy(&w.history.lock);
+	return rc == 0 || rc == -EINTR ? 0 : EXIT_FAILURE;
 }

@@ -210,6 +210,12 @@ object_error(const struct place *p, struct buf *out)
 	buf_puts(out, object_row_error(&record_as_object(p->record)->row));
 }
 
+static void
+object_pinned(const struct place *p, struct buf *out)
+{
+	buf_puts(out, record_as_object(p->record)->row.pinned ? "yes" : "no");
+}
+
 struct attribute {
 	const char *name;
 	void (*of_image)(struct values *v, const struct naming *n);
@@ -227,6 +233,7 @@ static const struct attribute attributes[] = {
 	{ PREFIX "endorser", add_endorser, NULL },
 	{ PREFIX "expires", add_expires, NULL },
 	{ PREFIX "error", NULL, object_error },
+	{ PREFIX "pinned", NULL, object_pinned },
 };
 
 #define N_ATTRIBUTES (sizeof(attributes) / sizeof(attributes[0]))

@@ -18,11 +18,27 @@
 
 /* ---- evict ----------------------------------------------------------------------------------- */
 
-/* Withdrawn versions with these bytes are purged; a live image only loses its file for now. */
+/*
+ * Withdrawn versions with these bytes are purged; a live image only loses its file for now.  What
+ * is pinned stays.
+ */
 static int
 forget(struct ctl *ctl, void *arg, struct err *err)
 {
-	return catalogue_object_evicted(ctl->catalogue, arg, err);
+	struct object_row row;
+	int rc = catalogue_object_get(ctl->catalogue, arg, &row, err);
+
+	if (rc == 0 && row.pinned)
+		rc = err_refuse(err, CODE_BUSY,
+				"the image is pinned; 'vmimagectl unpin' it first");
+	object_row_release(&row);
+	return rc == 0 ? catalogue_object_evicted(ctl->catalogue, arg, err) : rc;
+}
+
+static int
+forget_leaving(struct ctl *ctl, void *arg, struct err *err)
+{
+	return catalogue_object_left(ctl->catalogue, arg, err);
 }
 
 /* Without a daemon nobody can have the file open through a mount. */
@@ -34,11 +50,12 @@ evict_here(struct ctl *ctl, struct digest *d, struct err *err)
 	rc = ctl_open_store(ctl, true, err);
 	if (rc == 0)
 		rc = ctl_transaction(ctl, forget, d, err);
-	if (rc == 0)
-		store_blocks_drop(ctl->store, d);
-	if (rc == 0)
-		rc = store_object_remove(ctl->store, d, err);
-	return rc;
+	if (rc != 0)
+		return rc;
+	store_partial_drop(ctl->store, d);
+	store_blocks_drop(ctl->store, d);
+	rc = store_object_remove(ctl->store, d, err);
+	return rc == 0 ? ctl_transaction(ctl, forget_leaving, d, err) : rc;
 }
 
 int
@@ -52,7 +69,7 @@ cmd_evict(struct ctl *ctl, const struct options *opt, char **args, size_t n)
 
 	(void)opt;
 	(void)n;
-	rc = ctl_open(ctl, CTL_WRITE, &err);
+	rc = ctl_open(ctl, CTL_WRITE | CTL_SET_UP, &err);
 	if (rc == 0)
 		rc = ctl_find_image(ctl, args[0], &row, &err);
 	if (rc == 0) {
@@ -98,8 +115,7 @@ list_one(void *arg, const struct expired_row *row)
 	stamp_format(row->expired_at, stamp);
 	output_line(&ctl->out, "%s  %s  %-17s  %s%s", row->name, stamp, reason_name(row->reason),
 		    row->meta.value[FIELD_TITLE], row->purged ? "  (purged)" : "");
-	output_drain(&ctl->out);
-	return 0;
+	return output_drain(&ctl->out);
 }
 
 static int
@@ -125,7 +141,7 @@ purge_here(struct ctl *ctl, int64_t age, int *n, struct err *err)
 {
 	int rc;
 
-	rc = ctl_open(ctl, CTL_WRITE, err);
+	rc = ctl_open(ctl, CTL_WRITE | CTL_SET_UP, err);
 	if (rc == 0)
 		rc = ctl_open_store(ctl, true, err);
 	if (rc == 0)

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include "core/account.h"
 #include "core/cleanup.h"
@@ -68,7 +69,7 @@ finding(struct checking *c, bool wrong, const char *key, const char *fmt, ...)
 
 	va_start(ap, fmt);
 	if (vasprintf(&text, fmt, ap) < 0)
-		abort();
+		out_of_memory();
 	va_end(ap);
 	c->n_wrong += wrong;
 	if (w != NULL) {
@@ -115,6 +116,29 @@ check_path(struct checking *c, const char *key, const char *path)
 		finding(c, true, key, "'%s': %s", path, strerrordesc_np(errno));
 }
 
+/* A limit that the disk reaches first is none. */
+static void
+check_room(struct checking *c)
+{
+	const struct conf *conf = c->ctl->conf;
+	int64_t total, keep;
+	struct statvfs fs;
+
+	if (conf->evict_selected && conf->cache_size == 0)
+		finding(c, false, "evict_selected",
+			"cache_size is unlimited: only cache_min_free lets images leave");
+	if (conf->cache_size == 0 || statvfs(conf->cache_dir, &fs) != 0)
+		return;
+	total = (int64_t)(fs.f_blocks * fs.f_frsize);
+	keep = conf->cache_min_free_percent >= 0 ? total / 100 * conf->cache_min_free_percent
+						 : conf->cache_min_free;
+	if (conf->cache_size > total - keep)
+		finding(c, false, "cache_size",
+			"'%s' is on a file system of %lld bytes, of which cache_min_free keeps %lld"
+			" free: the limit of %lld is never reached", conf->cache_dir,
+			(long long)total, (long long)keep, (long long)conf->cache_size);
+}
+
 static void
 check_values(struct checking *c)
 {
@@ -126,6 +150,7 @@ check_values(struct checking *c)
 	if (conf->file_prefix != NULL)
 		finding(c, false, "file_prefix", "lists may name files below '%s' on this host",
 			conf->file_prefix);
+	check_room(c);
 	if (conf->expire_keep == KEEP_NEVER)
 		finding(c, false, "expire_keep",
 			"never: the file of an image is removed as soon as it"

@@ -108,7 +108,7 @@ cmd_fetch(struct ctl *ctl, const struct options *opt, char **args, size_t n)
 
 	if (opt->all == (n > 0))
 		return ctl_usage(ctl, "fetch", "name images, or give --all");
-	rc = ctl_open(ctl, CTL_WRITE | CTL_STARTER, &g.err);
+	rc = ctl_open(ctl, CTL_WRITE | CTL_SET_UP | CTL_STARTER, &g.err);
 	if (rc == 0)
 		rc = gather(&g, opt->all, args, n);
 	if (rc == 0 && g.list.n == 0)
@@ -164,7 +164,7 @@ run_child(struct ctl *ctl, const char *what, int sock)
 	struct err err = { 0 };
 	int rc, fd = -1, status = EXIT_DONE;
 
-	rc = ctl_open(ctl, CTL_WRITE | CTL_STARTER, &err);
+	rc = ctl_open(ctl, CTL_WRITE | CTL_SET_UP | CTL_STARTER, &err);
 	if (rc == 0)
 		rc = fd = open_object(ctl, what, &offer, &err);
 	if (rc >= 0 && (rc = io_send_fds(sock, &offer, sizeof(offer), &fd, 1)) < 0)
@@ -203,6 +203,11 @@ receive_object(struct ctl *ctl, const char *what, struct offer *offer, int *stat
 	while (waitpid(pid, &rc, 0) < 0 && errno == EINTR)
 		;
 	*status = WIFEXITED(rc) ? WEXITSTATUS(rc) : EXIT_SOME_FAILED;
+	if (WIFSIGNALED(rc)) {
+		close_keep_errno(n_fds == 1 ? fd : -1);
+		return err_set(err, EIO, "who was to hand over the image was ended by signal %d",
+			       WTERMSIG(rc));
+	}
 	if (got == (ssize_t)sizeof(*offer) && n_fds == 1 && *status == EXIT_DONE)
 		return fd;
 	close_keep_errno(n_fds == 1 ? fd : -1);
@@ -253,7 +258,7 @@ copy_bytes(int from, int to, const struct offer *offer, struct progress *p, stru
 	ssize_t n;
 	int rc = 0;
 
-	if (!shared && ftruncate(to, (off_t)offer->size) != 0)
+	if (!shared && io_ftruncate(to, (off_t)offer->size) != 0)
 		rc = err_set(err, errno, "cannot make room for the copy: %s",
 			     strerrordesc_np(errno));
 	while (rc == 0 && at < offer->size) {

@@ -47,6 +47,8 @@ image_json(struct jsonw *w, const struct image_row *row, const struct imageinfo 
 	jsonw_string(w, "fsverity_sha512", info->root);
 	jsonw_string(w, "state", info->state);
 	jsonw_boolean(w, "selected", row->selected);
+	jsonw_boolean(w, "pinned", row->pinned);
+	jsonw_stamp(w, "last_used", info->used);
 	jsonw_string(w, "error", info->error);
 	jsonw_string(w, "subscription", row->list_id);
 	if (row->has_pending) {
@@ -62,12 +64,18 @@ image_json(struct jsonw *w, const struct image_row *row, const struct imageinfo 
 static void
 image_text(struct output *o, const struct image_row *row, const struct imageinfo *info)
 {
+	char stamp[STAMP_BYTES] = "never";
+
 	for (size_t i = 0; i < N_FIELDS; i++)
 		if (field_table[i].file != NULL)
 			output_pair(o, field_table[i].file, row->meta.value[i]);
 	output_pair(o, "fsverity_sha512", info->root);
 	output_pair(o, "state", info->state);
 	output_pair(o, "selected", row->selected ? "yes" : "no");
+	output_pair(o, "pinned", row->pinned ? "yes" : "no");
+	if (info->used > 0)
+		stamp_format(info->used, stamp);
+	output_pair(o, "last_used", stamp);
 	output_pair(o, "error", info->error);
 	output_pair(o, "subscription", row->list_id);
 	if (row->has_pending)
@@ -78,7 +86,19 @@ image_text(struct output *o, const struct image_row *row, const struct imageinfo
 struct listing {
 	struct ctl *ctl;
 	const char *state;	/* NULL: any */
+	struct err *err;
 };
+
+static void
+image_line(struct output *o, const struct image_row *row, const struct imageinfo *info)
+{
+	char size[OUTPUT_SIZE_BYTES];
+
+	output_size(row->meta.size, size);
+	output_line(o, "%-36s  %-9s  %10s  %-12s  %s%s", row->meta.value[FIELD_ID], info->state,
+		    size, row->meta.value[FIELD_VERSION], row->meta.value[FIELD_TITLE],
+		    row->pinned ? "  (pinned)" : "");
+}
 
 static int
 list_one(void *arg, const struct image_row *row)
@@ -86,18 +106,17 @@ list_one(void *arg, const struct image_row *row)
 	const struct listing *l = arg;
 	struct output *o = &l->ctl->out;
 	CLEANUP_IMAGEINFO struct imageinfo info;
-	char size[OUTPUT_SIZE_BYTES];
+	int rc = imageinfo_get(&info, l->ctl->catalogue, row, o->json, l->err);
 
-	imageinfo_get(&info, l->ctl->catalogue, row);
+	if (rc != 0)
+		return rc;
 	if (l->state != NULL && strcmp(l->state, info.state) != 0)
 		return 0;
 	if (o->json)
 		image_json(output_json(o), row, &info);
-	output_size(row->meta.size, size);
-	output_line(o, "%-36s  %-9s  %10s  %-12s  %s", row->meta.value[FIELD_ID], info.state, size,
-		    row->meta.value[FIELD_VERSION], row->meta.value[FIELD_TITLE]);
-	output_drain(o);
-	return 0;
+	else
+		image_line(o, row, &info);
+	return output_drain(o);
 }
 
 static int
@@ -119,9 +138,9 @@ check_state(struct ctl *ctl, const char *state)
 int
 cmd_images(struct ctl *ctl, const struct options *opt, char **args, size_t n)
 {
-	struct listing l = { .ctl = ctl, .state = opt->state };
-	struct subscription_row sub = { 0 };
 	struct err err = { 0 };
+	struct listing l = { .ctl = ctl, .state = opt->state, .err = &err };
+	struct subscription_row sub = { 0 };
 	struct jsonw *w;
 	int rc, status;
 
@@ -145,17 +164,24 @@ cmd_images(struct ctl *ctl, const struct options *opt, char **args, size_t n)
 	return rc == 0 ? EXIT_DONE : ctl_fail(ctl, &err);
 }
 
-static void
-show_row(struct ctl *ctl, const struct image_row *row)
+static int
+show_row(struct ctl *ctl, const struct image_row *row, struct err *err)
 {
 	CLEANUP_IMAGEINFO struct imageinfo info;
-	struct jsonw *w = output_json(&ctl->out);
+	int rc = imageinfo_get(&info, ctl->catalogue, row, true, err);
+	struct jsonw *w;
 
-	imageinfo_get(&info, ctl->catalogue, row);
-	if (w != NULL)
-		image_json(w, row, &info);
-	else
+	if (rc != 0)
+		return rc;
+	w = output_json(&ctl->out);
+	if (w == NULL) {
 		image_text(&ctl->out, row, &info);
+		return 0;
+	}
+	jsonw_open(w, "images", '[');
+	image_json(w, row, &info);
+	jsonw_close(w, ']');
+	return 0;
 }
 
 int
@@ -163,7 +189,6 @@ cmd_show(struct ctl *ctl, const struct options *opt, char **args, size_t n)
 {
 	struct image_row row = { 0 };
 	struct err err = { 0 };
-	struct jsonw *w;
 	int rc;
 
 	(void)opt;
@@ -171,14 +196,8 @@ cmd_show(struct ctl *ctl, const struct options *opt, char **args, size_t n)
 	rc = ctl_open(ctl, 0, &err);
 	if (rc == 0)
 		rc = ctl_find_image(ctl, args[0], &row, &err);
-	if (rc == 0) {
-		w = output_json(&ctl->out);
-		if (w != NULL)
-			jsonw_open(w, "images", '[');
-		show_row(ctl, &row);
-		if (w != NULL)
-			jsonw_close(w, ']');
-	}
+	if (rc == 0)
+		rc = show_row(ctl, &row, &err);
 	image_row_release(&row);
 	return rc == 0 ? EXIT_DONE : ctl_fail(ctl, &err);
 }
@@ -215,8 +234,41 @@ cmd_path(struct ctl *ctl, const struct options *opt, char **args, size_t n)
 
 /* ---- choosing -------------------------------------------------------------------------------- */
 
+/* What the four verbs decide of an image, and how they say it. */
+struct decision {
+	const char *verb, *done;
+	bool value;
+	bool (*stands)(const struct image_row *row, bool value);
+	int (*decide)(struct catalogue *c, int64_t id, bool value, struct err *err);
+};
+
+static bool
+is_selected(const struct image_row *row, bool value)
+{
+	return row->selected == value;
+}
+
+static bool
+is_pinned(const struct image_row *row, bool value)
+{
+	return row->pinned == value;
+}
+
+static int
+set_selected(struct catalogue *c, int64_t id, bool value, struct err *err)
+{
+	return catalogue_image_select(c, id, value, stamp_now(), err);
+}
+
+static const struct decision to_select = { "select", "selected", true, is_selected, set_selected };
+static const struct decision to_deselect = { "deselect", "deselected", false, is_selected,
+					     set_selected };
+static const struct decision to_pin = { "pin", "pinned", true, is_pinned, catalogue_image_pin };
+static const struct decision to_unpin = { "unpin", "unpinned", false, is_pinned,
+					  catalogue_image_pin };
+
 struct choice {
-	bool select;
+	const struct decision *what;
 	struct { int64_t id; char *name; } *images;
 	size_t n;
 };
@@ -226,7 +278,7 @@ add_image(void *arg, const struct image_row *row)
 {
 	struct choice *c = arg;
 
-	if (row->selected == c->select)
+	if (c->what->stands(row, c->what->value))
 		return 0;
 	c->images = xrealloc(c->images, (c->n + 1) * sizeof(*c->images));
 	c->images[c->n].id = row->id;
@@ -238,11 +290,10 @@ static int
 choose(struct ctl *ctl, void *arg, struct err *err)
 {
 	const struct choice *c = arg;
-	int64_t now = stamp_now();
 	int rc = 0;
 
 	for (size_t i = 0; rc == 0 && i < c->n; i++)
-		rc = catalogue_image_select(ctl->catalogue, c->images[i].id, c->select, now, err);
+		rc = c->what->decide(ctl->catalogue, c->images[i].id, c->what->value, err);
 	return rc;
 }
 
@@ -252,12 +303,11 @@ report_choice(struct ctl *ctl, struct choice *c)
 	struct jsonw *w = output_json(&ctl->out);
 
 	if (w != NULL)
-		jsonw_open(w, c->select ? "selected" : "deselected", '[');
+		jsonw_open(w, c->what->done, '[');
 	for (size_t i = 0; i < c->n; i++) {
 		if (w != NULL)
 			jsonw_string(w, NULL, c->images[i].name);
-		output_note(&ctl->out, "image '%s' %s", c->images[i].name,
-			    c->select ? "selected" : "deselected");
+		output_note(&ctl->out, "image '%s' %s", c->images[i].name, c->what->done);
 	}
 	if (w != NULL)
 		jsonw_close(w, ']');
@@ -265,17 +315,16 @@ report_choice(struct ctl *ctl, struct choice *c)
 
 /* All of the images that were named, or none: a misspelt name changes nothing. */
 static int
-select_or_deselect(struct ctl *ctl, const struct options *opt, char **args, size_t n,
-		   bool to_select)
+decide(struct ctl *ctl, const struct options *opt, char **args, size_t n,
+       const struct decision *what)
 {
-	const char *verb = to_select ? "select" : "deselect";
-	struct choice c = { .select = to_select };
+	struct choice c = { .what = what };
 	struct err err = { 0 };
 	int rc;
 
 	if (opt->all == (n > 0))
-		return ctl_usage(ctl, verb, "name images, or give --all");
-	rc = ctl_open(ctl, CTL_WRITE, &err);
+		return ctl_usage(ctl, what->verb, "name images, or give --all");
+	rc = ctl_open(ctl, CTL_WRITE | CTL_SET_UP, &err);
 	if (rc == 0 && opt->all)
 		rc = catalogue_image_each(ctl->catalogue, 0, true, add_image, &c, &err);
 	for (size_t i = 0; rc == 0 && i < n; i++) {
@@ -299,11 +348,23 @@ select_or_deselect(struct ctl *ctl, const struct options *opt, char **args, size
 int
 cmd_select(struct ctl *ctl, const struct options *opt, char **args, size_t n)
 {
-	return select_or_deselect(ctl, opt, args, n, true);
+	return decide(ctl, opt, args, n, &to_select);
 }
 
 int
 cmd_deselect(struct ctl *ctl, const struct options *opt, char **args, size_t n)
 {
-	return select_or_deselect(ctl, opt, args, n, false);
+	return decide(ctl, opt, args, n, &to_deselect);
+}
+
+int
+cmd_pin(struct ctl *ctl, const struct options *opt, char **args, size_t n)
+{
+	return decide(ctl, opt, args, n, &to_pin);
+}
+
+int
+cmd_unpin(struct ctl *ctl, const struct options *opt, char **args, size_t n)
+{
+	return decide(ctl, opt, args, n, &to_unpin);
 }

@@ -4,6 +4,8 @@
 #include "config.h"
 #include "ctl.h"
 
+#include <errno.h>
+
 #include "import.h"
 
 static const char *const outcomes[] = { "new", "known", "left", "refused" };
@@ -138,6 +140,10 @@ cmd_import_vmcatcher(struct ctl *ctl, const struct options *opt, char **args, si
 		tell_json(output_json(&ctl->out), &result);
 	else if (rc == 0 || result.n_lists > 0)
 		tell(&ctl->out, &result, args[0]);
+	/* With -q the single reasons are not told. */
+	if (rc == 0 && result.refused && ctl->out.verbosity < 0)
+		rc = err_set(&err, EIO, "not all of '%s' was taken over: without -q it is said what was"
+			     " not, and why", args[0]);
 	if (rc != 0)
 		rc = fail(ctl, &err);
 	else

@@ -95,8 +95,7 @@ list_one(void *arg, const struct subscription_row *row)
 		subscription_json(w, row);
 	output_line(&ctl->out, "%s  %-10s  %s", row->list_id, subscription_state_name(row->state),
 		    row->url);
-	output_drain(&ctl->out);
-	return 0;
+	return output_drain(&ctl->out);
 }
 
 static void
@@ -309,7 +308,7 @@ cmd_unsubscribe(struct ctl *ctl, const struct options *opt, char **args, size_t 
 
 	(void)opt;
 	(void)n;
-	rc = ctl_open(ctl, CTL_WRITE, &err);
+	rc = ctl_open(ctl, CTL_WRITE | CTL_SET_UP, &err);
 	if (rc == 0)
 		rc = catalogue_subscription_find(ctl->catalogue, args[0], &row, &err);
 	if (rc == 0)
@@ -520,7 +519,7 @@ cmd_update(struct ctl *ctl, const struct options *opt, char **args, size_t n)
 
 	if (opt->reset_version && n == 0)
 		return ctl_usage(ctl, "update", "--reset-version needs the lists to be named");
-	rc = ctl_open(ctl, CTL_STARTER | (opt->dry_run ? 0 : CTL_WRITE), &err);
+	rc = ctl_open(ctl, CTL_CONFINED | CTL_STARTER | (opt->dry_run ? 0 : CTL_WRITE), &err);
 	if (rc == 0)
 		rc = choose_lists(&u, args, n, &err);
 	if (rc != 0)

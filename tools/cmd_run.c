@@ -20,6 +20,7 @@
 #include "core/limits.h"
 #include "core/outbox.h"
 #include "core/stamp.h"
+#include "core/workerstate.h"
 
 /* ---- status: of the daemon ------------------------------------------------------------------- */
 
@@ -34,6 +35,19 @@ keep_line(void *arg, const char *text)
 }
 
 static void
+show_sandbox(struct output *o, const struct json *processes)
+{
+	for (size_t i = 0; i < json_size(processes); i++) {
+		const struct json *one = json_at(processes, i);
+		const char *name = json_as_string(json_get(one, "process"));
+		const char *text = json_as_string(json_get(one, "text"));
+		CLEANUP_FREE char *key = xasprintf("sandbox.%s", name != NULL ? name : "");
+
+		output_pair(o, key, text != NULL ? text : "none has run yet");
+	}
+}
+
+static void
 show_member(void *arg, const char *key, const struct json *value)
 {
 	struct output *o = arg;
@@ -41,6 +55,10 @@ show_member(void *arg, const char *key, const struct json *value)
 
 	if (strcmp(key, "schema") == 0)
 		return;
+	if (strcmp(key, "sandbox") == 0 && !o->json) {
+		show_sandbox(o, value);
+		return;
+	}
 	json_dump(value, &text);
 	if (o->json)
 		jsonw_raw(output_json(o), key, buf_str(&text));
@@ -82,7 +100,7 @@ print_lines(struct output *o, char *text)
 }
 
 static int
-status_of_rows(struct ctl *ctl, struct err *err)
+status_of_rows(struct ctl *ctl, const char *daemon, struct err *err)
 {
 	CLEANUP_BUF struct buf text = BUF_INIT;
 	struct engine_status s = { 0 };
@@ -97,15 +115,15 @@ status_of_rows(struct ctl *ctl, struct err *err)
 		return rc;
 	/* A cache that is not mounted is worth a warning here, and no reason to say nothing. */
 	if (ctl_open_store(ctl, false, &store_err) != 0 ||
-	    store_usage(ctl->store, &s.usage, &store_err) != 0)
+	    engine_status_count(&s, ctl->catalogue, ctl->store, &store_err) != 0)
 		output_warn(&ctl->out, "%s", store_err.text);
 
 	output_pair(&ctl->out, "version", PACKAGE_VERSION);
-	output_pair(&ctl->out, "daemon", "not running");
+	output_pair(&ctl->out, "daemon", daemon);
 	w = output_json(&ctl->out);
 	if (w != NULL) {
 		jsonw_string(w, "version", PACKAGE_VERSION);
-		jsonw_string(w, "daemon", "not running");
+		jsonw_string(w, "daemon", daemon);
 		engine_status_each(&s, engine_figure_json, w);
 		return 0;
 	}
@@ -114,18 +132,65 @@ status_of_rows(struct ctl *ctl, struct err *err)
 	return 0;
 }
 
+/* ---- status: of its worker ------------------------------------------------------------------- */
+
+static void
+show_pair(struct output *o, const char *key, const char *value)
+{
+	if (o->json)
+		jsonw_string(output_json(o), key, value);
+	else
+		output_pair(o, key, value);
+}
+
+/* What the supervisor says: also when no worker answers. */
+static void
+show_worker(struct output *o, const struct worker_state *s)
+{
+	CLEANUP_BUF struct buf down = BUF_INIT;
+	char stamp[STAMP_BYTES] = "", number[24];
+
+	show_pair(o, "worker", worker_phase_name(s->phase));
+	snprintf(number, sizeof(number), "%" PRId64, s->restarts);
+	if (o->json)
+		jsonw_integer(output_json(o), "worker_restarts", s->restarts);
+	else
+		output_pair(o, "worker_restarts", number);
+	if (s->last_end != 0) {
+		stamp_format(s->last_end, stamp);
+		buf_printf(&down, "%s %s", stamp, s->last_cause);
+	}
+	show_pair(o, "worker_last_end", buf_str(&down));
+	if (s->next_start == 0)
+		return;
+	stamp_format(s->next_start, stamp);
+	show_pair(o, "worker_next_start", stamp);
+}
+
+/*
+ * A worker that is about to begin will answer soon; of one that is waited for, the rows and
+ * the supervisor's word have to do.
+ */
 int
 cmd_status(struct ctl *ctl, const struct options *opt, char **args, size_t n)
 {
+	struct worker_state state;
 	struct err err = { 0 };
-	int rc;
+	bool known = worker_state_read(ctl->conf->run_dir, &state) == 0;
+	int rc = -ENOTCONN;
 
 	(void)opt;
 	(void)args;
 	(void)n;
-	rc = status_of_daemon(ctl, &err);
-	if (rc == -ENOTCONN)
-		rc = status_of_rows(ctl, &err);
+	if (!known || !worker_state_is_down(&state))
+		rc = status_of_daemon(ctl, &err);
+	if (rc == -ENOTCONN || err.code == CODE_BUSY) {
+		known = worker_state_read(ctl->conf->run_dir, &state) == 0;
+		err_clear(&err);
+		rc = status_of_rows(ctl, known ? "not serving" : "not running", &err);
+	}
+	if (rc == 0 && known)
+		show_worker(&ctl->out, &state);
 	return rc == 0 ? EXIT_DONE : ctl_fail(ctl, &err);
 }
 
@@ -193,8 +258,7 @@ show_event(void *arg, const struct event_row *row)
 	} else {
 		print_event(o, row);
 	}
-	output_drain(o);
-	return 0;
+	return output_drain(o);
 }
 
 enum {
@@ -344,20 +408,61 @@ cmd_replay(struct ctl *ctl, const struct options *opt, char **args, size_t n)
 
 /* ---- reload ---------------------------------------------------------------------------------- */
 
+enum { EXCHANGE_MS = 90000, EXCHANGE_STEP_MS = 50 };
+
+static int
+ask_for_exchange(struct ctl *ctl, struct worker_state *state, struct err *err)
+{
+	if (worker_state_read(ctl->conf->run_dir, state) != 0)
+		return err_set(err, ENOTCONN, "the daemon is not running");
+	if (worker_state_is_down(state))
+		return err_refuse(err, CODE_BUSY, "there is no worker to be exchanged: send USR2 to "
+				  "process %" PRId64, state->supervisor);
+	return control_call(ctl->conf, "exchange", NULL, NULL, NULL, err);
+}
+
+/* The program on disk takes over, or the one that works goes on. */
+static int
+exchange(struct ctl *ctl, struct err *err)
+{
+	struct worker_state before, now;
+	long long until = io_monotonic_ms() + EXCHANGE_MS;
+	int rc = ask_for_exchange(ctl, &before, err);
+
+	while (rc == 0 && io_monotonic_ms() < until) {
+		rc = worker_state_read(ctl->conf->run_dir, &now);
+		if (rc != 0)
+			return err_set(err, -rc, "the daemon has ended");
+		if (now.exchanges > before.exchanges && strcmp(now.exchange, "done") == 0)
+			return 0;
+		if (now.exchanges > before.exchanges && now.exchange[0] != '\0')
+			return err_set(err, EIO, "the program on disk could not take over, the one "
+				       "before goes on: %s", now.exchange);
+		poll(NULL, 0, EXCHANGE_STEP_MS);
+	}
+	return rc != 0 ? rc : err_refuse(err, CODE_BUSY, "the exchange takes longer than %d s",
+					 EXCHANGE_MS / 1000);
+}
+
 int
 cmd_reload(struct ctl *ctl, const struct options *opt, char **args, size_t n)
 {
 	struct err err = { 0 };
 	struct jsonw *w;
+	int rc;
 
-	(void)opt;
 	(void)args;
 	(void)n;
-	if (control_call(ctl->conf, "reload", NULL, NULL, NULL, &err) != 0)
+	if (opt->binary)
+		rc = exchange(ctl, &err);
+	else
+		rc = control_call(ctl->conf, "reload", NULL, NULL, NULL, &err);
+	if (rc != 0)
 		return ctl_fail(ctl, &err);
 	w = output_json(&ctl->out);
 	if (w != NULL)
-		jsonw_boolean(w, "reloaded", true);
-	output_note(&ctl->out, "the daemon has read its configuration");
+		jsonw_boolean(w, opt->binary ? "exchanged" : "reloaded", true);
+	output_note(&ctl->out, opt->binary ? "the program on disk has taken over"
+					   : "the daemon has read its configuration");
 	return EXIT_DONE;
 }

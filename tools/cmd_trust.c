@@ -94,8 +94,7 @@ list_one(void *arg, const struct endorser_row *row)
 	for (size_t i = 0; i < row->n_credentials; i++)
 		output_line(o, "%s  %s  %s", row->name, row->credentials[i].subject,
 			    row->credentials[i].issuer);
-	output_drain(o);
-	return 0;
+	return output_drain(o);
 }
 
 /* The endorser by name, or all of them (name NULL: one line each); the JSON form is the same. */
@@ -269,7 +268,7 @@ cmd_endorser_remove(struct ctl *ctl, const struct options *opt, char **args, siz
 	if ((opt->subject == NULL) != (opt->issuer == NULL))
 		return ctl_usage(ctl, "endorser remove",
 				 "a credential is a --subject and an --issuer");
-	rc = ctl_open(ctl, CTL_WRITE, &err);
+	rc = ctl_open(ctl, CTL_WRITE | CTL_SET_UP, &err);
 	if (rc == 0)
 		rc = ctl_transaction(ctl, remove_endorser, &ch, &err);
 	if (rc != 0)
@@ -320,7 +319,7 @@ cmd_endorser_link(struct ctl *ctl, const struct options *opt, char **args, size_
 
 	(void)opt;
 	(void)n;
-	rc = ctl_open(ctl, CTL_WRITE | CTL_STARTER, &err);
+	rc = ctl_open(ctl, CTL_WRITE | CTL_SET_UP | CTL_STARTER, &err);
 	if (rc == 0)
 		rc = ctl_transaction(ctl, do_link, &ch, &err);
 	if (rc == 0) {
@@ -339,7 +338,7 @@ cmd_endorser_unlink(struct ctl *ctl, const struct options *opt, char **args, siz
 
 	(void)opt;
 	(void)n;
-	rc = ctl_open(ctl, CTL_WRITE, &err);
+	rc = ctl_open(ctl, CTL_WRITE | CTL_SET_UP, &err);
 	if (rc == 0)
 		rc = ctl_transaction(ctl, do_unlink, &ch, &err);
 	if (rc == 0)

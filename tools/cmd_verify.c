@@ -11,6 +11,8 @@
  *   else                   quarantine; fetched anew if wanted.  Also if single granules cannot be
  *                          had because the servers give no ranges
  *
+ *   nothing, any more      noted, where the row says that it was found bad
+ *
  * and makes the rows from the messages again; --dry-run changes nothing at all.
  */
 #include "config.h"
@@ -134,10 +136,12 @@ fix_object(struct check *c, const struct inspect *o, const char *why, struct err
 {
 	switch (o->verdict) {
 	case INSPECT_GOOD:
-		return 0;
+		return mend_row(c->ctl, o, err);
 	case INSPECT_TREE:
 	case INSPECT_BLOCKS:
 		return heal_object(c, o, why, err);
+	case INSPECT_UNKNOWN:
+		return err_set(err, EAGAIN, "it could not be looked at; try again later");
 	case INSPECT_SIGNED:
 		return err_set(err, EBADMSG, "what was signed does not agree with itself; ask its"
 			       " endorser");
@@ -238,7 +242,7 @@ check_objects(struct check *c)
 		int rc = inspect_object(o, c->ctl->store, silent, &why);
 
 		finding(c, "image", o->name, o, rc, &why);
-		if (rc != 0 && c->opt->fix && !c->opt->dry_run &&
+		if ((rc != 0 || o->accused) && c->opt->fix && !c->opt->dry_run &&
 		    fix_object(c, o, why.text, &err) != 0)
 			cannot_mend(c, o, &err);
 	}

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include "core/cleanup.h"
 #include "core/control.h"
 #include "core/dirs.h"
+#include "core/io.h"
 #include "core/log.h"
 #include "core/opening.h"
 #include "core/sandbox.h"
@@ -78,19 +80,25 @@ explain_access(const char *key, const char *path, struct err *err)
 }
 
 static int
+nothing_set_up(const struct conf *conf, struct err *err)
+{
+	return err_set(err, ENOENT,
+		       "there is no state_dir '%s': nothing has been set up yet;"
+		       " begin with 'vmimagectl endorser add'",
+		       conf->state_dir);
+}
+
+static int
 check_state_dir(const struct conf *conf, struct err *err)
 {
 	CLEANUP_FD int fd = -1;
 	struct stat st;
 
-	fd = open(conf->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fd = io_openat(AT_FDCWD, conf->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 	if (fd < 0 && errno == EACCES)
 		return explain_access("state_dir", conf->state_dir, err);
 	if (fd < 0 && errno == ENOENT)
-		return err_set(err, ENOENT,
-			       "there is no state_dir '%s': nothing has been set up yet;"
-			       " begin with 'vmimagectl endorser add'",
-			       conf->state_dir);
+		return nothing_set_up(conf, err);
 	if (fd < 0)
 		return err_set(err, errno, "cannot open state_dir '%s': %s", conf->state_dir,
 			       strerrordesc_np(errno));
@@ -115,19 +123,46 @@ say(void *arg, const char *text)
 		log_warning("%s", text);
 }
 
+/* An update is started by the daemon or by cron, and nobody looks at what it does. */
+static int
+confine(struct ctl *ctl, struct err *err)
+{
+	const struct conf *conf = ctl->conf;
+	CLEANUP_FREE char *conf_dir = xstrdup(conf->file != NULL ? conf->file : CONF_DEFAULT_FILE);
+	const struct sandbox_path paths[] = {
+		{ conf->state_dir, true },
+		{ conf->cache_dir, true },
+		{ conf->handler_dir, true },
+		{ conf->cert_dir, false },
+		{ dirname(conf_dir), false },
+		{ "/etc/localtime", false },
+	};
+	unsigned missing;
+	int rc = sandbox_enter(SANDBOX_UPDATER, paths, sizeof(paths) / sizeof(paths[0]), &missing,
+			       err);
+
+	ctl->confined = rc == 0;
+	return rc;
+}
+
 int
 ctl_open(struct ctl *ctl, unsigned flags, struct err *err)
 {
 	struct opening opening = { .conf = ctl->conf, .say = say, .arg = ctl };
 	unsigned how = 0;
+	struct stat st;
 	int rc;
 
+	if ((flags & CTL_SET_UP) != 0 && stat(ctl->conf->state_dir, &st) != 0 && errno == ENOENT)
+		return nothing_set_up(ctl->conf, err);
 	rc = become_user(ctl, (flags & CTL_WRITE) != 0, err);
 	if (rc == 0)
 		rc = check_state_dir(ctl->conf, err);
 	/* Before the catalogue is open, so that the starter holds no descriptor of it. */
 	if (rc == 0 && flags != 0)
 		rc = starter_new(&ctl->starter, ctl->conf, err);
+	if (rc == 0 && (flags & CTL_CONFINED) != 0)
+		rc = confine(ctl, err);
 	if (rc != 0)
 		return rc;
 	if ((flags & CTL_WRITE) != 0)
@@ -135,7 +170,10 @@ ctl_open(struct ctl *ctl, unsigned flags, struct err *err)
 	if ((flags & CTL_CHECK) != 0)
 		how |= CATALOGUE_CHECK;
 	opening.starter = ctl->starter;
-	return opening_catalogue(&ctl->catalogue, &opening, how, err);
+	rc = opening_catalogue(&ctl->catalogue, &opening, how, err);
+	if (rc == 0)
+		catalogue_on_wait(ctl->catalogue, say, ctl);
+	return rc;
 }
 
 int
@@ -158,6 +196,8 @@ ctl_close(struct ctl *ctl)
 	starter_free(ctl->starter);
 	if (ctl->poke)
 		control_poke(ctl->conf);
+	if (ctl->confined)
+		control_confined(ctl->conf);
 	conf_free(ctl->conf);
 	ctl->catalogue = NULL;
 	ctl->store = NULL;
@@ -182,6 +222,9 @@ ctl_refresh(struct ctl *ctl, bool dry_run, struct refresh *r)
 int
 ctl_fail(struct ctl *ctl, const struct err *err)
 {
+	/* What went wrong is the output alone: that is said when it ends. */
+	if (err->rc == 0 && ctl->out.write_error != 0)
+		return EXIT_DONE;
 	return output_error(&ctl->out, err, NULL);
 }
 

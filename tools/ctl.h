@@ -29,6 +29,7 @@ struct ctl {
 	struct store *store;		/* NULL until ctl_open_store() */
 	unsigned umask;			/* the caller's, for files of the caller's */
 	bool poke;			/* rows were changed: tell the daemon at the end */
+	bool confined;			/* opened with CTL_CONFINED */
 };
 
 /* The options of all verbs; which verb takes which stands in the table in vmimagectl.c. */
@@ -40,7 +41,7 @@ struct options {
 	const char *output;
 	const char *sign, *cert, *chain, *base_url, *out;
 	const char *cache;
-	bool all, deep, fix, recheck, follow, force, no_sidecar, news;
+	bool all, deep, fix, recheck, follow, force, no_sidecar, news, binary;
 };
 
 typedef int (*verb_fn)(struct ctl *ctl, const struct options *opt, char **args, size_t n);
@@ -49,6 +50,8 @@ enum {
 	CTL_WRITE = 1, /* makes directories, catalogue and store where there were never any */
 	CTL_STARTER = 2, /* fetchers and verifiers will be needed (with the others they may be) */
 	CTL_CHECK = 4, /* the catalogue is checked as a whole, and rebuilt if damaged */
+	CTL_CONFINED = 8, /* in the sandbox of an updater, for good: opens nothing but the store */
+	CTL_SET_UP = 16, /* only where something has been set up: otherwise says so, makes nothing */
 };
 
 /*
@@ -106,6 +109,8 @@ int cmd_images(struct ctl *ctl, const struct options *opt, char **args, size_t n
 int cmd_show(struct ctl *ctl, const struct options *opt, char **args, size_t n);
 int cmd_select(struct ctl *ctl, const struct options *opt, char **args, size_t n);
 int cmd_deselect(struct ctl *ctl, const struct options *opt, char **args, size_t n);
+int cmd_pin(struct ctl *ctl, const struct options *opt, char **args, size_t n);
+int cmd_unpin(struct ctl *ctl, const struct options *opt, char **args, size_t n);
 int cmd_path(struct ctl *ctl, const struct options *opt, char **args, size_t n);
 
 /* cmd_fetch.c, cmd_verify.c, cmd_cache.c */

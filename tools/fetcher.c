@@ -24,7 +24,9 @@
 #include "core/cleanup.h"
 #include "core/fetch.h"
 #include "core/io.h"
+#include "core/process.h"
 #include "core/sandbox.h"
+#include "core/sandboxstate.h"
 #include "fetcher_byhand.h"
 #include "fetcher_transfer.h"
 
@@ -82,6 +84,8 @@ answer_init(struct fetch_answer *a, enum fetch_kind kind)
 	a->magic = FETCH_ANSWER_MAGIC;
 	a->kind = (int32_t)kind;
 	a->total = -1;
+	/* Its beginning as much as its end: a first request may take days. */
+	sandbox_board_get(SANDBOX_FETCHER, &a->sandbox);
 }
 
 /* An answer that cannot be sent means that nobody waits for it; the next read sees that too. */
@@ -252,6 +256,7 @@ main(int argc, char **argv)
 	sandbox_clean_environment(NULL);
 	signal(SIGPIPE, SIG_IGN);
 	io_fill_std_fds();
+	process_close_from(REQUEST_FD + 1);
 	if (argc == 1 && !has_request_socket()) {
 		fprintf(stderr, "vmimagefs-fetcher: no URL, and no socket on descriptor 3; "
 			"see --help\n");

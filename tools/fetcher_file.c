@@ -83,7 +83,7 @@ open_below(const char *prefix, const char *path)
 		return -EXDEV;
 	path += len;
 	path += strspn(path, "/");
-	dir = open(prefix, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	dir = io_openat(AT_FDCWD, prefix, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
 	if (dir < 0)
 		return -errno;
 	for (;;) {
@@ -106,7 +106,7 @@ open_file(const struct fetch_request *req, struct stat *st, struct err *err)
 	if (req->file_prefix[0] != '\0') {
 		fd = open_below(req->file_prefix, path);
 	} else {
-		fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+		fd = io_openat(AT_FDCWD, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0);
 		if (fd < 0)
 			fd = -errno;
 	}

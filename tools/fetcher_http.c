@@ -331,6 +331,8 @@ set_fixed(struct options *o, const struct fetch_request *req)
 	/* A resolver that hangs would otherwise be waited for when the transfer is given up. */
 	opt_long(o, CURLOPT_QUICK_EXIT, 1);
 	opt_long(o, CURLOPT_TCP_KEEPALIVE, 1);
+	/* Closed before the end is told: no server sees more connections than images are fetched. */
+	opt_long(o, CURLOPT_FORBID_REUSE, req->length == 0);
 	opt_long(o, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1);
 	opt_long(o, CURLOPT_CONNECTTIMEOUT_MS, (long)req->connect_timeout * 1000);
 	opt_text(o, CURLOPT_USERAGENT, "vmimagefs/" PACKAGE_VERSION);

@@ -5,9 +5,10 @@
 #include <string.h>
 
 #include "core/buf.h"
+#include "core/cleanup.h"
 
 static const char *
-state_of(const struct object_row *object)
+state_of(const struct object_look *object)
 {
 	switch (object->state) {
 	case OBJECT_VERIFIED:
@@ -20,24 +21,27 @@ state_of(const struct object_row *object)
 	return "selected";
 }
 
-void
-imageinfo_get(struct imageinfo *info, struct catalogue *c, const struct image_row *row)
+int
+imageinfo_get(struct imageinfo *info, struct catalogue *c, const struct image_row *row,
+	      bool rooted, struct err *err)
 {
-	struct object_row object = { 0 };
+	struct object_look object;
+	int rc;
 
 	memset(info, 0, sizeof(*info));
+	rc = catalogue_object_look(c, &row->meta.sha512, rooted, &object, err);
 	info->state = row->selected ? "selected" : "available";
-	if (catalogue_object_get(c, &row->meta.sha512, &object, NULL) == 0) {
-		if (row->selected) {
-			info->state = state_of(&object);
-			info->error = xstrdup(object_row_error(&object));
-		}
-		if (object.has_root)
-			digest_hex(&object.root, info->root);
+	if (row->selected && object.known) {
+		info->state = state_of(&object);
+		info->error = steal_ptr(&object.error);
 	}
-	object_row_release(&object);
+	info->used = object.used;
+	if (object.has_root)
+		digest_hex(&object.root, info->root);
 	if (info->error == NULL)
 		info->error = xstrdup("");
+	object_look_release(&object);
+	return rc;
 }
 
 void

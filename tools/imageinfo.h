@@ -15,9 +15,12 @@ struct imageinfo {
 	const char *state;
 	char *error;			/* as its file says, "" if none */
 	char root[DIGEST_HEX + 1];	/* the fs-verity digest that is signed for it, "" if none */
+	int64_t used;			/* seconds UTC of its last use, coarsely; 0: none is known */
 };
 
-void imageinfo_get(struct imageinfo *info, struct catalogue *c, const struct image_row *row);
+/* rooted: with root; otherwise it stays "", and a list of very many images is there sooner. */
+int imageinfo_get(struct imageinfo *info, struct catalogue *c, const struct image_row *row,
+		  bool rooted, struct err *err);
 void imageinfo_release(struct imageinfo *info);
 
 static inline void

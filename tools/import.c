@@ -88,12 +88,14 @@ add_file(struct import_result *r, const char *identifier)
 
 /* ---- what was imported before ---------------------------------------------------------------- */
 
-static bool
-is_noted(struct import *im, const char *key)
+static int
+is_noted(struct import *im, const char *key, bool *noted, struct err *err)
 {
-	CLEANUP_FREE char *value = catalogue_note_get(im->ctl->catalogue, key);
+	CLEANUP_FREE char *value = NULL;
+	int rc = catalogue_note_read(im->ctl->catalogue, key, &value, err);
 
-	return value != NULL;
+	*noted = value != NULL;
+	return rc;
 }
 
 static int
@@ -133,11 +135,11 @@ import_credential(struct import *im, const struct source_credential *s, struct e
 {
 	CLEANUP_FREE char *key = xasprintf(IMPORT_NOTE "credential %s\n%s", s->subject, s->issuer);
 	struct err why = { 0 };
-	bool is_new;
-	int rc;
+	bool is_new, noted;
+	int rc = is_noted(im, key, &noted, err);
 
-	if (is_noted(im, key))
-		return 0;
+	if (rc != 0 || noted)
+		return rc;
 	if (!has_credential(im, s)) {
 		is_new = !has_endorser(im, s->endorser);
 		rc = catalogue_endorser_add(im->ctl->catalogue, s->endorser, s->subject, s->issuer,
@@ -181,11 +183,11 @@ import_link(struct import *im, const struct source_list *l, const char *endorser
 	CLEANUP_FREE char *key = xasprintf(IMPORT_NOTE "link %s\n%s", endorser, l->list_id);
 	struct endorser_row row = { 0 };
 	struct err why = { 0 };
-	bool linked;
-	int rc;
+	bool linked, noted;
+	int rc = is_noted(im, key, &noted, err);
 
-	if (is_noted(im, key))
-		return 0;
+	if (rc != 0 || noted)
+		return rc;
 	/* One who has been removed here, or could not be taken over, which has been said. */
 	if (catalogue_endorser_get(im->ctl->catalogue, endorser, &row, NULL) != 0)
 		return 0;
@@ -269,10 +271,12 @@ import_row(struct import *im, const struct source_list *l, int64_t *id, struct i
 {
 	CLEANUP_FREE char *key = xasprintf(IMPORT_NOTE "subscription %s", l->list_id);
 	struct subscription_row row = { 0 };
-	bool noted = is_noted(im, key);
-	int rc = 0;
+	bool noted;
+	int rc = is_noted(im, key, &noted, err);
 
 	*id = 0;
+	if (rc != 0)
+		return rc;
 	/* A prefix, or an address, may find another one. */
 	if (catalogue_subscription_find(im->ctl->catalogue, l->list_id, &row, NULL) == 0 &&
 	    strcmp(row.list_id, l->list_id) == 0) {

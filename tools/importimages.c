@@ -143,9 +143,12 @@ importimages(struct catalogue *c, int64_t subscription, const struct source_list
 	struct known_images known = { 0 };
 	struct marks marks = { 0 };
 	bool news = false;
+	char *noted = NULL;
 	int rc = known_load(&known, c, subscription, err);
 
-	marks_load(&marks, catalogue_note_get(c, key));
+	if (rc == 0)
+		rc = catalogue_note_read(c, key, &noted, err);
+	marks_load(&marks, noted);
 	for (size_t i = 0; i < l->n_images && rc == 0; i++) {
 		struct source_image *image = &l->images[i];
 		char *mark = marks_find(&marks, image->identifier);

@@ -30,6 +30,7 @@ inspect_init(struct inspect *i, const struct object_row *row, const char *name)
 	i->digest = row->digest;
 	i->size = row->size;
 	i->wanted = row->wanted;
+	i->accused = row->corrupt || row->degraded;
 	i->has_tree = row->has_tree;
 	i->tree = row->tree;
 	i->has_root = row->root_listed;
@@ -207,7 +208,7 @@ judge(struct pass *p, struct err *why)
 	if (rc == -EIO && p->tree != NULL && read_granules(p) == 0 && i->n_granules > 0)
 		return refuse_blocks(i, "it cannot be read", why);
 	if (rc != 0) {
-		i->verdict = INSPECT_UNREADABLE;
+		i->verdict = io_is_shortage(rc) ? INSPECT_UNKNOWN : INSPECT_UNREADABLE;
 		if (why != NULL)
 			*why = failed;
 		return rc;
@@ -227,7 +228,8 @@ inspect_object(struct inspect *i, struct store *store, bool silent, struct err *
 	struct pass p = { .i = i, .fd = fd };
 	int rc;
 
-	i->verdict = store_object_is_bad(fd) ? INSPECT_GONE : INSPECT_UNREADABLE;
+	i->verdict = io_is_shortage(fd) ? INSPECT_UNKNOWN :
+		     store_object_is_bad(fd) ? INSPECT_GONE : INSPECT_UNREADABLE;
 	if (fd == -ENOENT)
 		return err_refuse(why, CODE_CORRUPT, "its file is gone");
 	if (fd < 0)

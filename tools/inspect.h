@@ -15,7 +15,8 @@
 enum inspect_verdict {
 	INSPECT_GOOD,
 	INSPECT_GONE,		/* no such file, or none that can be it */
-	INSPECT_UNREADABLE,	/* nothing is known of its bytes */
+	INSPECT_UNREADABLE,	/* nothing is known of its bytes: the disk does not give them */
+	INSPECT_UNKNOWN,	/* nor of the disk: there was no descriptor, memory or thread to look */
 	INSPECT_BLOCKS,		/* some granules are bad, and these are known by the kept tree */
 	INSPECT_BYTES,		/* bad, and no good tree says where */
 	INSPECT_TREE,		/* the bytes are right; the tree is missing or wrong */
@@ -32,6 +33,7 @@ struct inspect {
 	struct digest digest;
 	int64_t size;
 	bool has_tree, has_root, wanted;
+	bool accused;		/* its row says that bytes of it were found bad */
 	struct digest tree, root;
 	/* What was found. */
 	enum inspect_verdict verdict;

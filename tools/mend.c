@@ -53,6 +53,32 @@ mend_ask(struct ctl *ctl, const struct inspect *i, struct err *err)
 	return rc;
 }
 
+/* ---- a row ----------------------------------------------------------------------------------- */
+
+/* What stands in a row beside an image that was looked at. */
+struct finding {
+	const struct inspect *image;
+	struct digest tree;
+};
+
+static int
+acquit(struct ctl *ctl, void *arg, struct err *err)
+{
+	const struct finding *f = arg;
+
+	return catalogue_object_healed(ctl->catalogue, &f->image->digest,
+				       "the whole file was hashed and is right", stamp_now(), err);
+}
+
+int
+mend_row(struct ctl *ctl, const struct inspect *i, struct err *err)
+{
+	struct finding good = { .image = i };
+	int rc = mend_ask(ctl, i, err);
+
+	return rc == -ENOTCONN ? ctl_transaction(ctl, acquit, &good, err) : rc;
+}
+
 /* ---- a tree ---------------------------------------------------------------------------------- */
 
 struct pass {
@@ -69,23 +95,19 @@ show_pass(void *arg, int64_t done)
 	return 0;
 }
 
-struct new_tree {
-	const struct inspect *image;
-	struct digest tree;
-};
-
 static int
 keep_tree(struct ctl *ctl, void *arg, struct err *err)
 {
-	const struct new_tree *t = arg;
+	const struct finding *f = arg;
+	int rc = catalogue_object_set_tree(ctl->catalogue, &f->image->digest, &f->tree, err);
 
-	return catalogue_object_set_tree(ctl->catalogue, &t->image->digest, &t->tree, err);
+	return rc == 0 && f->image->accused ? acquit(ctl, arg, err) : rc;
 }
 
 int
 mend_tree(struct ctl *ctl, const struct inspect *i, struct err *err)
 {
-	struct new_tree made = { .image = i };
+	struct finding made = { .image = i };
 	struct pass p = { .size = i->size };
 	struct blockfile *file = NULL;
 	int rc;

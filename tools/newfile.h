@@ -4,6 +4,7 @@
 #ifndef VMI_NEWFILE_H
 #define VMI_NEWFILE_H
 
+#include <limits.h>
 #include <sys/types.h>
 #include "core/err.h"
 
@@ -11,7 +12,7 @@ struct newfile {
 	int fd;			/* read and write; empty at first */
 	int dir;
 	char *name;		/* in dir */
-	char temporary[64];	/* its name in dir while it is written; empty: it has none */
+	char temporary[NAME_MAX + 1];	/* its name in dir while it is written; empty: it has none */
 };
 
 /*

@@ -29,14 +29,30 @@ output_is_utf8(const char *text)
 	return utf8_is_valid(text);
 }
 
+/* How many bytes from here on can be shown as they are, without a second look. */
+static size_t
+ascii_run(const unsigned char *s)
+{
+	size_t n = 0;
+
+	while (s[n] >= 0x20 && s[n] < 0x7F)
+		n++;
+	return n;
+}
+
 void
 output_add_foreign(struct buf *b, const char *text)
 {
 	const unsigned char *s = (const unsigned char *)text;
 
-	while (*s != '\0') {
-		size_t n = utf8_length(s);
+	for (;;) {
+		size_t n = ascii_run(s);
 
+		buf_add(b, s, n);
+		s += n;
+		if (*s == '\0')
+			break;
+		n = utf8_length(s);
 		if (n == 0 || utf8_control(s, n) >= 0) {
 			for (size_t i = 0; i < (n == 0 ? 1 : n); i++)
 				buf_printf(b, "\\x%02x", s[i]);
@@ -79,11 +95,12 @@ output_flush(struct output *o)
 	buf_clear(&o->text);
 }
 
-void
+int
 output_drain(struct output *o)
 {
 	if (o->text.len >= DRAIN_BYTES)
 		output_flush(o);
+	return -o->write_error;
 }
 
 /* A line is ours; what is foreign in it comes through %s and is made harmless here. */
@@ -93,7 +110,7 @@ add_line(struct output *o, const char *fmt, va_list ap)
 	char *line = NULL;
 
 	if (vasprintf(&line, fmt, ap) < 0)
-		abort();
+		out_of_memory();
 	output_add_foreign(&o->text, line);
 	buf_putc(&o->text, '\n');
 	free(line);
@@ -170,7 +187,7 @@ output_warn(const struct output *o, const char *fmt, ...)
 		return;
 	va_start(ap, fmt);
 	if (vasprintf(&text, fmt, ap) < 0)
-		abort();
+		out_of_memory();
 	va_end(ap);
 	buf_puts(&line, o->lead != NULL ? o->lead : "vmimagectl: ");
 	output_add_foreign(&line, text);
@@ -252,7 +269,8 @@ static const struct {
 	  "the CA's .signing_policy and .namespaces files in cert_dir must permit the"
 	  " subject" },
 	{ CODE_FULL,
-	  "make room in cache_dir: 'vmimagectl expired --purge 0', or lower cache_min_free" },
+	  "'vmimagectl status' says what takes the room, 'vmimagectl expired --purge 0' frees what"
+	  " has expired" },
 	{ CODE_CORRUPT, "run 'vmimagectl verify --deep --fix'" },
 	{ CODE_BUSY, "try again when the other process is done" },
 };

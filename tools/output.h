@@ -37,8 +37,10 @@ struct jsonw *output_json(struct output *o);
 
 /*
  * Writes out what has been collected if it is much (between rows), or all of it (before waiting).
+ * The first is 0, or the negative errno value of a write that failed: what is only shown, nobody
+ * sees any more, and the walk over the rows ends with it (ctl_fail() knows).
  */
-void output_drain(struct output *o);
+int output_drain(struct output *o);
 void output_flush(struct output *o);
 
 /* Closes the object and writes everything: 0 or a negative errno value. */

@@ -23,9 +23,12 @@
 #include <unistd.h>
 
 #include "core/cleanup.h"
+#include "core/digest.h"
 #include "core/io.h"
 #include "core/limits.h"
+#include "core/process.h"
 #include "core/sandbox.h"
+#include "core/sandboxstate.h"
 #include "core/smime.h"
 #include "core/stamp.h"
 #include "core/trustdir.h"
@@ -181,7 +184,9 @@ main(int argc, char **argv)
 	struct verdict verdict;
 	int rc, status;
 
+	digest_setup();
 	io_fill_std_fds();
+	process_close_from(STDERR_FILENO + 1);
 	sandbox_clean_environment(NULL);
 	status = parse_options(argc, argv, &options);
 	if (status != 0)
@@ -196,13 +201,14 @@ main(int argc, char **argv)
 	else
 		refuse(&verdict, rc, &err);
 
+	sandbox_board_get(SANDBOX_VERIFIER, &verdict.sandbox);
 	if (options.show)
 		describe(&verdict, &out);
 	else
 		verdict_encode(&verdict, &out);
 	status = !options.show || verdict.rc == 0 ? EXIT_DONE : code_exit(verdict.code);
 	if (io_write_all(STDOUT_FILENO, out.data, out.len) != 0)
-		status = EXIT_SOME_FAILED;
+		status = EXIT_TEMPORARY;
 	verdict_release(&verdict);
 	trustdir_free(trust);
 	return status;

@@ -165,7 +165,7 @@ vmc_log(const struct vmc *v, enum vmc_level level, const char *logger, const cha
 		return;
 	va_start(ap, fmt);
 	if (vasprintf(&text, fmt, ap) < 0)
-		abort();
+		out_of_memory();
 	va_end(ap);
 	hide_userinfo(text);
 	buf_printf(&line, "%s:%s:", level_name(level), logger);
@@ -179,6 +179,9 @@ vmc_log(const struct vmc *v, enum vmc_level level, const char *logger, const cha
 int
 vmc_fail(const struct vmc *v, const char *logger, const struct err *err)
 {
+	/* What went wrong is the output alone: that is said at the end. */
+	if (err->rc == 0 && v->write_error != 0)
+		return 1;
 	if (err->code != CODE_NONE)
 		vmc_log(v, VMC_ERROR, logger, "%s (code %d)", err->text, (int)err->code);
 	else
@@ -258,6 +261,8 @@ prepare_process(struct vmc *v)
 	setrlimit(RLIMIT_CORE, &no_core);
 	/* A reader that goes away is an error to report, not a reason to die half-way. */
 	signal(SIGPIPE, SIG_IGN);
+	/* So is a file that would become larger than RLIMIT_FSIZE. */
+	signal(SIGXFSZ, SIG_IGN);
 	v->ctl.umask = umask(0027);
 }
 
@@ -457,16 +462,16 @@ vmc_main(int argc, char **argv)
 {
 	size_t i = find_command(argv[0]);
 	struct vmc v = { .name = commands[i].name, .level = VMC_WARNING };
-	int status, rc;
+	int status;
 
 	argsecret_hide(argc, argv);
 	prepare_process(&v);
 	output_init(&v.ctl.out);
 	status = run(&v, commands[i].run, argc, argv);
-	rc = io_write_all(STDOUT_FILENO, v.out.data, v.out.len);
-	if (v.out.len > 0 && rc != 0) {
+	vmc_flush(&v);
+	if (v.write_error != 0) {
 		vmc_log(&v, VMC_ERROR, "main", "cannot write the output: %s; what was to be changed"
-			" has been changed", strerrordesc_np(-rc));
+			" has been changed", strerrordesc_np(v.write_error));
 		status = status == 0 ? 1 : status;
 	}
 	conf_free(v.ctl.conf);

@@ -36,7 +36,8 @@ struct vmc {
 	const char *name;		/* vmcatcher_image, ... */
 	struct vmc_options options;
 	struct ctl ctl;			/* conf is set; the catalogue after vmc_open() */
-	struct buf out;			/* standard output, written at the end */
+	struct buf out;			/* standard output, not yet written */
+	int write_error;		/* positive errno value of the first write that failed */
 	enum vmc_format format;
 	enum vmc_level level;
 	char *cert_dir;			/* of -c or its variable, absolute; NULL: the store's */
@@ -45,6 +46,7 @@ struct vmc {
 	char *import;			/* vmcatcher's database that is to be imported, NULL */
 	char *home;			/* PATH.vmimagefs of the store, NULL: a site's */
 	struct jsonw json;		/* begun by vmc_json() or vmc_info_open() */
+	int json_depth;			/* where the layout of its text has come to */
 	struct buf json_text;
 	struct vmc_member { const char *key; char *json; } *members;	/* of vmc_info_begin() */
 	size_t n_members;
@@ -100,6 +102,14 @@ int vmc_cache(struct vmc *v);
  */
 struct jsonw *vmc_json(struct vmc *v);
 void vmc_json_end(struct vmc *v);
+
+/*
+ * Between the elements of a long answer, also of one in JSON: what there is so far is written if it
+ * is much.  Not where vmc_output_take() is to come.  0, or the negative errno value of the write
+ * that failed: nobody reads the rest.
+ */
+int vmc_drain(struct vmc *v);
+void vmc_flush(struct vmc *v);		/* all of it */
 
 /*
  * -i of one thing: in lines one block after another, in JSON one object with a member for each

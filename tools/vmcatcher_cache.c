@@ -137,17 +137,21 @@ open_directories(struct vmc_run *r, struct err *err)
 }
 
 /* The first run of a store begins with what it does itself. */
-static void
-load_seen(struct vmc_run *r)
+static int
+load_seen(struct vmc_run *r, struct err *err)
 {
 	struct catalogue *c = r->v->ctl.catalogue;
-	CLEANUP_FREE char *noted = catalogue_note_get(c, SEEN_NOTE);
 	int64_t last = catalogue_event_last(c);
+	CLEANUP_FREE char *noted = NULL;
+	int rc = catalogue_note_read(c, SEEN_NOTE, &noted, err);
 
+	if (rc != 0)
+		return rc;
 	r->seen = noted != NULL ? strtoll(noted, NULL, 10) : last;
 	/* A catalogue that was made anew counts from the beginning. */
 	if (r->seen > last)
 		r->seen = last;
+	return 0;
 }
 
 static int
@@ -176,8 +180,9 @@ begin(struct vmc_run *r, struct err *err)
 	r->session.setting.cache = r->cache;
 	r->session.setting.download = r->partial;
 	r->session.setting.expire = r->expired;
-	load_seen(r);
-	rc = open_directories(r, err);
+	rc = load_seen(r, err);
+	if (rc == 0)
+		rc = open_directories(r, err);
 	if (rc == 0)
 		rc = vmc_session_process(&r->session, "ProcessPrefix", err);
 	return rc;

@@ -28,7 +28,7 @@ enum { STATE_WANTED = 1, STATE_AVAILABLE = 2 };
 
 /* ---- -l -------------------------------------------------------------------------------------- */
 
-static void
+static int
 put_image(struct vmc *v, const char *identifier, int state, const char *list_id)
 {
 	if (v->format == VMC_JSON) {
@@ -37,31 +37,31 @@ put_image(struct vmc *v, const char *identifier, int state, const char *list_id)
 		jsonw_integer(&v->json, "state", state);
 		jsonw_string(&v->json, "subscription", list_id);
 		jsonw_close(&v->json, '}');
-		return;
+		return vmc_drain(v);
 	}
 	output_add_foreign(&v->out, identifier);
 	buf_printf(&v->out, "\t%d\t", state);
 	output_add_foreign(&v->out, list_id);
 	buf_putc(&v->out, '\n');
+	return vmc_drain(v);
 }
 
 static int
 list_one(void *arg, const struct image_row *row)
 {
 	/* Of a subscription that was deleted nothing is known there. */
-	if (row->subscription != 0)
-		put_image(arg, row->meta.value[FIELD_ID],
-			  (row->selected ? STATE_WANTED : 0) + (row->live ? STATE_AVAILABLE : 0),
-			  row->list_id);
-	return 0;
+	if (row->subscription == 0)
+		return 0;
+	return put_image(arg, row->meta.value[FIELD_ID],
+			 (row->selected ? STATE_WANTED : 0) + (row->live ? STATE_AVAILABLE : 0),
+			 row->list_id);
 }
 
 /* What an admin has decided of an image that no list here names: known, and nothing more. */
 static int
 list_wish(void *arg, const struct wish_row *row)
 {
-	put_image(arg, row->identifier, row->selected ? STATE_WANTED : 0, row->list_id);
-	return 0;
+	return put_image(arg, row->identifier, row->selected ? STATE_WANTED : 0, row->list_id);
 }
 
 /* The value in a file of the mount: one line.  false: it could not be read. */
@@ -78,7 +78,7 @@ read_value(int dirfd, const char *name, struct buf *out)
 	return true;
 }
 
-static void
+static int
 list_from_directory(struct vmc *v, int images, const char *name)
 {
 	CLEANUP_BUF struct buf identifier = BUF_INIT, selected = BUF_INIT, list = BUF_INIT;
@@ -87,10 +87,11 @@ list_from_directory(struct vmc *v, int images, const char *name)
 	/* It may have gone since the directory was read. */
 	if (fd < 0 || !read_value(fd, "id", &identifier) ||
 	    !read_value(fd, "selected", &selected) || !read_value(fd, "subscription/id", &list))
-		return;
-	put_image(v, buf_str(&identifier),
-		  STATE_AVAILABLE + (strcmp(buf_str(&selected), "yes") == 0 ? STATE_WANTED : 0),
-		  buf_str(&list));
+		return 0;
+	return put_image(
+		v, buf_str(&identifier),
+		STATE_AVAILABLE + (strcmp(buf_str(&selected), "yes") == 0 ? STATE_WANTED : 0),
+		buf_str(&list));
 }
 
 /* Where a daemon says that it has mounted; else where the configuration says so. */
@@ -110,6 +111,7 @@ list_from_mount(struct vmc *v, struct err *err)
 	int fd = open_images(v->ctl.conf);
 	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
 	const struct dirent *d;
+	int rc = 0;
 
 	if (dir == NULL) {
 		close_keep_errno(fd);
@@ -117,11 +119,13 @@ list_from_mount(struct vmc *v, struct err *err)
 				  v->ctl.conf->mountpoint);
 	}
 	vmc_log(v, VMC_INFO, LOGGER, "answered from the mount: %s", err->text);
-	while ((d = readdir(dir)) != NULL)
+	/* What was wrong with the catalogue has been answered. */
+	err_clear(err);
+	while (rc == 0 && (d = readdir(dir)) != NULL)
 		if (d->d_name[0] != '.')
-			list_from_directory(v, fd, d->d_name);
+			rc = list_from_directory(v, fd, d->d_name);
 	closedir(dir);
-	return 0;
+	return rc;
 }
 
 static int

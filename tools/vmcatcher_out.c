@@ -24,7 +24,10 @@
 
 /* ---- JSON ------------------------------------------------------------------------------------ */
 
-enum { JSON_INDENT_STEP = 4 };
+enum {
+	JSON_INDENT_STEP = 4,
+	DRAIN_BYTES = 64 << 10,
+};
 
 static void
 add_line_end(struct buf *out, int depth)
@@ -70,11 +73,10 @@ add_string(struct buf *out, const char *text)
 	return i + 1;
 }
 
+/* A text may come in parts, cut behind an element; depth goes on from one to the next. */
 static void
-lay_out(struct buf *out, const char *json)
+lay_out(struct buf *out, const char *json, int *depth)
 {
-	int depth = 0;
-
 	while (*json != '\0') {
 		char c = *json;
 
@@ -85,16 +87,16 @@ lay_out(struct buf *out, const char *json)
 		json++;
 		if ((c == '{' || c == '[') && *json != '}' && *json != ']') {
 			buf_putc(out, c);
-			add_line_end(out, ++depth);
+			add_line_end(out, ++*depth);
 		} else if (c == '{' || c == '[') {
 			buf_putc(out, c);
 			buf_putc(out, *json++);
 		} else if (c == '}' || c == ']') {
-			add_line_end(out, --depth);
+			add_line_end(out, --*depth);
 			buf_putc(out, c);
 		} else if (c == ',') {
 			buf_puts(out, ", ");
-			add_line_end(out, depth);
+			add_line_end(out, *depth);
 		} else if (c == ':') {
 			buf_puts(out, ": ");
 		} else {
@@ -107,6 +109,7 @@ struct jsonw *
 vmc_json(struct vmc *v)
 {
 	buf_clear(&v->json_text);
+	v->json_depth = 0;
 	jsonw_begin(&v->json, &v->json_text, false);
 	return &v->json;
 }
@@ -114,8 +117,33 @@ vmc_json(struct vmc *v)
 void
 vmc_json_end(struct vmc *v)
 {
-	lay_out(&v->out, buf_str(&v->json_text));
+	lay_out(&v->out, buf_str(&v->json_text), &v->json_depth);
 	buf_clear(&v->json_text);
+}
+
+/* ---- standard output ------------------------------------------------------------------------- */
+
+void
+vmc_flush(struct vmc *v)
+{
+	int rc;
+
+	if (v->out.len == 0)
+		return;
+	rc = v->write_error != 0 ? 0 : io_write_all(STDOUT_FILENO, v->out.data, v->out.len);
+	if (rc != 0)
+		v->write_error = -rc;
+	buf_clear(&v->out);
+}
+
+int
+vmc_drain(struct vmc *v)
+{
+	if (v->json_text.len >= DRAIN_BYTES)
+		vmc_json_end(v);
+	if (v->out.len >= DRAIN_BYTES)
+		vmc_flush(v);
+	return -v->write_error;
 }
 
 /* ---- -i -------------------------------------------------------------------------------------- */

@@ -25,6 +25,7 @@
 
 #include "argsecret.h"
 #include "core/cleanup.h"
+#include "core/digest.h"
 #include "core/io.h"
 #include "core/log.h"
 #include "core/sandbox.h"
@@ -113,6 +114,11 @@ static const struct option_spec expire_options[] = {
 	{ 0 }
 };
 
+static const struct option_spec reload_options[] = {
+	{ "--binary", NULL, AT(binary), "the program on disk takes over from the one that runs" },
+	{ 0 }
+};
+
 static const struct option_spec events_options[] = {
 	{ "--follow", NULL, AT(follow), "wait for further events" },
 	{ 0 }
@@ -191,6 +197,10 @@ static const struct verb verbs[] = {
 	  cmd_select, "select 'Debian 12'" },
 	{ "deselect", "IMAGE... | --all", "have these images in the mount no longer", all_options,
 	  0, ANY, cmd_deselect, "deselect 'Debian 12'" },
+	{ "pin", "IMAGE... | --all", "never evict the stored version of these images", all_options,
+	  0, ANY, cmd_pin, "pin 'Debian 12'" },
+	{ "unpin", "IMAGE... | --all", "these images may be evicted again", all_options, 0, ANY,
+	  cmd_unpin, "unpin 'Debian 12'" },
 	{ "path", "IMAGE", "the file name of a selected image in the mount", no_options, 1, 1,
 	  cmd_path, "path 'Debian 12'" },
 	{ "fetch", "IMAGE... | --all", "fetch and verify selected images now", all_options, 0, ANY,
@@ -228,15 +238,15 @@ static const struct verb verbs[] = {
 	  cmd_config_check, "config check" },
 	{ "config init-cache", "[--force]", "mark cache_dir as belonging to this catalogue",
 	  init_cache_options, 0, 0, cmd_config_init_cache, "config init-cache" },
-	{ "reload", "", "make the daemon read its configuration again", no_options, 0, 0,
+	{ "reload", "[--binary]", "make the daemon read its configuration, or its program, again",
+	  reload_options, 0, 0,
 	  cmd_reload, "reload" },
 };
 
 enum { N_VERBS = sizeof(verbs) / sizeof(verbs[0]) };
 
 static const char *const later_verbs[] = {
-	"pin", "unpin", "check", "export", "list",
-	"sign",
+	"check", "export", "list", "sign",
 };
 
 /* ---- help ------------------------------------------------------------------------------------ */
@@ -279,7 +289,7 @@ ctl_usage(struct ctl *ctl, const char *verb, const char *fmt, ...)
 
 	va_start(ap, fmt);
 	if (vasprintf(&why, fmt, ap) < 0)
-		abort();
+		out_of_memory();
 	va_end(ap);
 	for (size_t i = 0; i < N_VERBS; i++)
 		if (strcmp(verbs[i].name, verb) == 0)
@@ -573,6 +583,8 @@ prepare_process(struct ctl *ctl)
 	setrlimit(RLIMIT_CORE, &no_core);
 	/* A reader that goes away is an error to report, not a reason to die half-way. */
 	signal(SIGPIPE, SIG_IGN);
+	/* So is a file that would become larger than RLIMIT_FSIZE. */
+	signal(SIGXFSZ, SIG_IGN);
 	ctl->umask = umask(0027);
 }
 
@@ -584,6 +596,7 @@ main(int argc, char **argv)
 	bool secret;
 	int status, rc;
 
+	digest_setup();
 	if (vmc_is_name(argv[0]))
 		return vmc_main(argc, argv);
 	secret = argsecret_hide(argc, argv);
@@ -599,6 +612,8 @@ main(int argc, char **argv)
 	free(cmd.args);
 	rc = output_end(&ctl.out);
 	if (rc != 0) {
+		/* Also with -q: it is what went wrong. */
+		ctl.out.verbosity = 0;
 		output_warn(&ctl.out, "cannot write the output: %s; what was to be changed has been"
 			    " changed", strerrordesc_np(-rc));
 		if (status == EXIT_DONE)

@@ -11,10 +11,13 @@
 #   site_use DIR              makes an earlier site the current one again
 #   mount_up [ARG...]         starts the daemon; returns when the mount is usable.  ARGs go to vmimagefs
 #   mount_down                ends it as an admin would (TERM); 1 if something is left
-#   mount_kill                ends it as a crash would
+#   mount_kill                ends it as a crash would: all of it
+#   worker_kill [SIGNAL]      ends its worker alone as a crash would; returns when the next one serves
+#   worker_wait PID           returns when a worker other than this one serves
+#   worker_is KEY             prints a line of run_dir/worker: state, worker, restarts, last_cause ...
 #   ctl ARG...                vmimagectl on the site
-#   daemon_pid ROLE           prints the pid: supervisor, starter, worker; for fetcher and verifier
-#                             all of them, one a line.  1 if there is none
+#   daemon_pid ROLE           prints the pid: supervisor, keeper, starter, runner, worker; for fetcher,
+#                             verifier and keeper all of them, one a line.  1 if there is none
 #   is_mounted                whether there is a mount on $MNT
 #   image_state ID            prints the state file of an image
 #   state_is ID STATE         for wait_for
@@ -153,7 +156,9 @@ daemon_pid() {
 
 	case $1 in
 	supervisor)	found=$(find_supervisor) ;;
+	keeper)		found=$(find_by_name vmi-keeper) ;;
 	starter)	found=$(find_by_name vmi-starter) ;;
+	runner)		found=$(find_by_name vmi-runner) ;;
 	worker)		found=$(find_by_name '(vmi-)?worker') ;;
 	fetcher)	found=$(find_started vmimagefs-fetch) ;;
 	verifier)	found=$(find_started vmimagefs-verif) ;;
@@ -182,18 +187,48 @@ mount_down() {
 	wait_for "$VMI_PATIENCE" no_daemon_left && ! is_mounted
 }
 
-# Only processes that carry the name of our own configuration file.
-mount_kill() {
-	local pid
+# Only processes that carry the name of our own configuration file.  The supervisor first: it would
+# have the others started again; and again, because one may just have been.
+daemon_kill() {
+	local pid round
 
-	for pid in $(daemon_pids); do
-		kill -KILL "$pid" 2>/dev/null
+	for ((round = 0; round < 20; round++)); do
+		for pid in $(find_supervisor) $(daemon_pids); do
+			kill -KILL "$pid" 2>/dev/null
+		done
+		! wait_for 1 no_daemon_left || return 0
 	done
-	wait_for "$VMI_PATIENCE" no_daemon_left
+}
+
+mount_kill() {
+	daemon_kill
 	while is_mounted || [ "$(stat "$MNT" 2>&1 >/dev/null | grep -c 'not connected')" -gt 0 ]; do
 		umount -l "$MNT" 2>/dev/null || break
 	done
 	return 0
+}
+
+worker_is() {
+	sed -n "s/^$1: //p" "$SITE/run/worker" 2>/dev/null
+}
+
+another_serves() {
+	local pid
+
+	pid=$(worker_is worker)
+	[ "$(worker_is state)" = serving ] && [ "$pid" != "$1" ] && kill -0 "$pid" 2>/dev/null
+}
+
+worker_wait() {
+	wait_for "$VMI_PATIENCE" another_serves "$1"
+}
+
+worker_kill() {
+	local pid
+
+	pid=$(daemon_pid worker) || return 1
+	kill "-${1:-KILL}" "$pid"
+	worker_wait "$pid"
 }
 
 ctl() {

@@ -15,7 +15,7 @@
  *
  *     connections 12
  *     open 2
- *     most 4                 at the same time
+ *     most 4                 at the same time, as the clients see it
  *     up 4711                bytes that have arrived at the server
  *     down 123456            bytes that have arrived at the clients
  *
@@ -74,6 +74,7 @@ struct pump {
 struct conn {
 	int client, server;		/* client -1: free */
 	struct pump up, down;
+	bool is_held;			/* the client has not closed it */
 };
 
 static struct {
@@ -82,7 +83,7 @@ static struct {
 	size_t window;			/* of one pump */
 	struct line up, down;
 	struct conn conns[MAX_CONNS];
-	int64_t n_connections, n_open, n_most;
+	int64_t n_connections, n_open, n_held, n_most;
 	int turn;			/* who may read first */
 } relay;
 
@@ -224,8 +225,16 @@ pump_write(struct pump *p, int64_t now)
 /* ---- connections ------------------------------------------------------------------------- */
 
 static void
+conn_let_go(struct conn *c)
+{
+	relay.n_held -= c->is_held;
+	c->is_held = false;
+}
+
+static void
 conn_close(struct conn *c)
 {
+	conn_let_go(c);
 	close(c->client);
 	close(c->server);
 	c->client = c->server = -1;
@@ -289,8 +298,10 @@ conn_accept(int64_t now)
 	c->server = server;
 	pump_init(&c->up, client, server, &relay.up, now + 2 * relay.half_trip);
 	pump_init(&c->down, server, client, &relay.down, 0);
-	if (++relay.n_open > relay.n_most)
-		relay.n_most = relay.n_open;
+	relay.n_open++;
+	c->is_held = true;
+	if (++relay.n_held > relay.n_most)
+		relay.n_most = relay.n_held;
 }
 
 static void
@@ -378,6 +389,8 @@ read_all(int64_t now)
 			    (relay.rate > 0 && pumps[j]->line->free_at > now))
 				continue;
 			pump_read(pumps[j], now);
+			if (c->up.ended)
+				conn_let_go(c);
 			relay.turn = (at + 1) % MAX_CONNS;
 		}
 	}
@@ -411,11 +424,12 @@ run(void)
 		if (ppoll(w.fds, w.n, w.until >= 0 ? &ts : NULL, NULL) < 0 && errno != EINTR)
 			die("relay: poll: %s", strerrordesc_np(errno));
 		now = now_ns();
+		/* Who closes one connection and then opens another never has two. */
+		read_all(now);
 		if (w.fds[0].revents != 0)
 			conn_accept(now);
 		if (w.fds[1].revents != 0)
 			tell_stats();
-		read_all(now);
 		write_all(now);
 	}
 }

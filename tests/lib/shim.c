@@ -1,55 +1,60 @@
 /*
- * shim.so - faults from below: makes chosen library calls of one program fail.
+ * shim.so - faults from below: makes chosen library calls of programs fail.
  *
  *	LD_PRELOAD=.../shim.so SHIM_FAIL=fdatasync:1:EIO SHIM_PATH=/partial/ vmimagefs ...
  *
  *   SHIM_FAIL     CALL:WHEN:ERRNO[,...]
- *                 WHEN is N (the Nth call alone), N+ (from the Nth on) or * (each)
+ *                 WHEN is N (the Nth call alone), N+ (from the Nth on) or * (each).  ERRNO "short"
+ *                 is no failure: only half of what was asked for is read or written
  *   SHIM_SHORT    CALL[,...]  of read, pread, write, pwrite: only half of what was asked for
  *   SHIM_EINTR    CALL[,...]  every other call fails with EINTR
  *   SHIM_PATH     TEXT        only for files whose path contains TEXT ("pipe:" for pipes); malloc
  *                             has no path and is let through
- *   SHIM_PROGRAM  NAME        only in programs of this name (the file's last component)
+ *   SHIM_SKIP     TEXT        not for files whose path contains TEXT
+ *   SHIM_PROGRAM  NAME[,...]  only in programs of these names (the file's last component)
  *   SHIM_ARMED    FILE        only while FILE exists
+ *   SHIM_NOSYNC   1           fsync() and fdatasync() that do not fail do nothing
  *   SHIM_LOG      FILE        gets a line "pid call n errno" for each fault
+ *   SHIM_TRACE    1           and the call stack below it
+ *   SHIM_COUNT    FILE        a struct shim_counts: all processes that name it count together, the
+ *                             calls of all kinds
  *
- * CALL: open read pread write pwrite fsync fdatasync rename rename2 fallocate ftruncate malloc
- * backing, which is the ioctl() that registers a backing file for passthrough.
- * open stands for open(), openat() and openat2(); rename for renameat() and renameat2() too;
- * rename2 for renameat2() with flags.  ERRNO: a name of the table below, or a number.
+ * CALL: those of shim.h.  open stands for open(), openat() and openat2(); pread for preadv() and
+ * preadv2(), for which nothing is in memory (RWF_NOWAIT) while it may fail; rename for renameat() and
+ * renameat2() too; rename2 for renameat2() with flags; unlink for unlinkat() and rmdir(); link for
+ * symlink(); malloc for everything that allocates; fork for clone(); thread for pthread_create();
+ * backing for the ioctl() that registers a backing file for passthrough.  Those with an x are
+ * functions of SQLite's VFS, and fail with SQLITE_IOERR, SQLITE_FULL, SQLITE_BUSY, SQLITE_NOMEM.
+ * ERRNO: a name of the table below, or a number.
  *
  * Calls are counted for each process, from 1, and only those that SHIM_PATH, SHIM_PROGRAM and
  * SHIM_ARMED let through; a forked child goes on counting where its parent was.  The paths looked
- * at are those of descriptors (/proc/self/fd), or directory and name where a call has names.  Calls
- * that the C library makes inside itself (fopen, readdir) are not seen.  A setting that makes no
- * sense ends the program with status 99.
+ * at are those of descriptors (/proc/self/fd), or directory and name where a call has names.  What is
+ * no file (a device, an eventfd) does not fail as one, and is let through.  Calls that the C library makes
+ * inside itself (fopen, readdir) are not seen, but for malloc.  A setting that makes no sense ends
+ * the program with status 99.
  */
-#undef _FILE_OFFSET_BITS	/* both names of each call are defined here */
-#undef _FORTIFY_SOURCE
 #include "config.h"
+#include "shim.h"
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <execinfo.h>
 #include <fcntl.h>
-#include <stdarg.h>
-#include <stdatomic.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum call {
-	CALL_OPEN, CALL_READ, CALL_PREAD, CALL_WRITE, CALL_PWRITE, CALL_FSYNC, CALL_FDATASYNC,
-	CALL_RENAME, CALL_RENAME2, CALL_FALLOCATE, CALL_FTRUNCATE, CALL_MALLOC, CALL_BACKING,
-	N_CALLS,
+static const char *const call_names[N_CALLS] = {
+#define CALL_NAME(id, name) name,
+	SHIM_CALLS(CALL_NAME)
 };
 
-static const char *const call_names[N_CALLS] = {
-	"open", "read", "pread", "write", "pwrite", "fsync", "fdatasync", "rename", "rename2",
-	"fallocate", "ftruncate", "malloc", "backing",
-};
+enum { RULES_MAX = 16, PATH_ROOM = 4352, STACK_ROOM = 48, SHORT = 100000 };
 
 static const struct {
 	const char *name;
@@ -58,22 +63,26 @@ static const struct {
 	{ "EACCES", EACCES }, { "EAGAIN", EAGAIN }, { "EDQUOT", EDQUOT }, { "EFBIG", EFBIG },
 	{ "EINTR", EINTR }, { "EINVAL", EINVAL }, { "EIO", EIO }, { "EMFILE", EMFILE },
 	{ "ENFILE", ENFILE }, { "ENOMEM", ENOMEM }, { "ENOSPC", ENOSPC }, { "ENOSYS", ENOSYS },
-	{ "EOPNOTSUPP", EOPNOTSUPP }, { "EPERM", EPERM }, { "EROFS", EROFS },
+	{ "EOPNOTSUPP", EOPNOTSUPP }, { "EPERM", EPERM }, { "EROFS", EROFS }, { "short", SHORT },
+	/* sqlite3.h promises that these numbers stay. */
+	{ "SQLITE_BUSY", 5 }, { "SQLITE_NOMEM", 7 }, { "SQLITE_IOERR", 10 }, { "SQLITE_FULL", 13 },
 };
 
-enum { RULES_MAX = 16, PATH_ROOM = 4352 };
-
 static struct rule {
-	enum call call;
+	enum shim_call call;
 	long first, last;
 	int errnum;
 } rules[RULES_MAX];
 
 static int n_rules;
 static bool shortened[N_CALLS], interrupted[N_CALLS];
-static const char *only_path, *armed;
+static const char *only_path, *skip_path, *armed;
 static int log_fd = -1;
-static atomic_long counts[N_CALLS], turns[N_CALLS];
+static bool traced, unsynced;
+static atomic_long turns[N_CALLS];
+static struct shim_counts own, *counts = &own;	/* own: only what is used of it has pages */
+static bool counting;
+static __thread bool inside;	/* what we call ourselves is let through */
 
 /* ---- configuration ----------------------------------------------------------------------- */
 
@@ -85,12 +94,12 @@ refuse(const char *what, const char *text)
 	_exit(99);
 }
 
-static enum call
+static enum shim_call
 parse_call(const char *text, size_t len)
 {
 	for (int i = 0; i < N_CALLS; i++) {
 		if (strlen(call_names[i]) == len && strncmp(call_names[i], text, len) == 0)
-			return (enum call)i;
+			return (enum shim_call)i;
 	}
 	refuse("no such call:", text);
 }
@@ -150,6 +159,18 @@ each_word(const char *text, void (*fn)(const char *word, size_t len))
 	}
 }
 
+static bool
+is_named(const char *list, const char *name)
+{
+	size_t len = strlen(name);
+
+	for (; *list != '\0'; list += strcspn(list, ","), list += *list == ',') {
+		if (strcspn(list, ",") == len && strncmp(list, name, len) == 0)
+			return true;
+	}
+	return false;
+}
+
 static void
 parse_short(const char *text, size_t len)
 {
@@ -162,14 +183,42 @@ parse_eintr(const char *text, size_t len)
 	interrupted[parse_call(text, len)] = true;
 }
 
+/* An empty one is none. */
+static const char *
+text_of(const char *name)
+{
+	const char *value = getenv(name);
+
+	return value != NULL && *value != '\0' ? value : NULL;
+}
+
+/* Nothing is mapped without the file: then nobody waits for what is counted. */
+static void
+count_in(const char *file)
+{
+	int fd = (int)syscall(SYS_openat, AT_FDCWD, file, O_RDWR | O_CLOEXEC, 0);
+	void *map;
+
+	if (fd < 0)
+		return;
+	map = mmap(NULL, sizeof(*counts), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	if (map == MAP_FAILED)
+		refuse("cannot map", file);
+	counts = map;
+	counting = true;
+}
+
 static void __attribute__((constructor))
 configure(void)
 {
 	const char *program = getenv("SHIM_PROGRAM"), *log = getenv("SHIM_LOG");
+	const char *count = getenv("SHIM_COUNT");
 
-	if (program != NULL && strcmp(program, program_invocation_short_name) != 0)
+	if (program != NULL && !is_named(program, program_invocation_short_name))
 		return;
-	only_path = getenv("SHIM_PATH");
+	only_path = text_of("SHIM_PATH");
+	skip_path = text_of("SHIM_SKIP");
 	armed = getenv("SHIM_ARMED");
 	if (log != NULL)
 		log_fd = (int)syscall(SYS_openat, AT_FDCWD, log,
@@ -177,21 +226,34 @@ configure(void)
 	each_word(getenv("SHIM_SHORT"), parse_short);
 	each_word(getenv("SHIM_EINTR"), parse_eintr);
 	each_word(getenv("SHIM_FAIL"), parse_rule);
+	traced = getenv("SHIM_TRACE") != NULL;
+	unsynced = getenv("SHIM_NOSYNC") != NULL;
+	if (count != NULL)
+		count_in(count);
+	for (int call = CALL_XOPEN; call < N_CALLS; call++) {
+		if (shim_watches((enum shim_call)call)) {
+			shim_wrap_sqlite();
+			break;
+		}
+	}
 }
 
 /* ---- decisions --------------------------------------------------------------------------- */
 
-static void *
-next_symbol(const char *name)
+void *
+shim_next(const char *name)
 {
 	return dlsym(RTLD_NEXT, name);
 }
 
-/* Declares real() as the library's own function of a name, looked up once. */
-#define REAL(type, name) \
-	static type real; \
-	if (real == NULL) \
-		real = (type)next_symbol(name)
+/* Or a pipe, or a socket: no device, and none of the kernel's own, which have no type at all. */
+static bool
+is_file(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) != 0 || ((st.st_mode & S_IFMT) != 0 && !S_ISCHR(st.st_mode));
+}
 
 static bool
 path_matches(int fd, const char *name)
@@ -199,7 +261,9 @@ path_matches(int fd, const char *name)
 	char path[PATH_ROOM], link[64];
 	ssize_t len = 0;
 
-	if (only_path == NULL)
+	if (name == NULL && !is_file(fd))
+		return false;
+	if (only_path == NULL && skip_path == NULL)
 		return true;
 	if (fd >= 0 && (name == NULL || *name != '/')) {
 		snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
@@ -210,13 +274,21 @@ path_matches(int fd, const char *name)
 	path[len] = '\0';
 	if (name != NULL)
 		snprintf(path + len, sizeof(path) - (size_t)len, "/%s", name);
-	return strstr(path, only_path) != NULL;
+	if (skip_path != NULL && strstr(path, skip_path) != NULL)
+		return false;
+	return only_path == NULL || strstr(path, only_path) != NULL;
 }
 
-static bool
-is_wanted(enum call call)
+bool
+shim_syncs(void)
 {
-	if (shortened[call] || interrupted[call])
+	return !unsynced;
+}
+
+bool
+shim_watches(enum shim_call call)
+{
+	if (counting || shortened[call] || interrupted[call])
 		return true;
 	for (int i = 0; i < n_rules; i++) {
 		if (rules[i].call == call)
@@ -225,9 +297,11 @@ is_wanted(enum call call)
 	return false;
 }
 
+/* The stack: the object files with their offsets, for addr2line. */
 static void
-write_log(enum call call, long n, int errnum)
+write_log(enum shim_call call, long n, int errnum)
 {
+	void *stack[STACK_ROOM];
 	char line[96];
 	int len;
 
@@ -236,33 +310,65 @@ write_log(enum call call, long n, int errnum)
 	len = snprintf(line, sizeof(line), "%ld %s %ld %d\n", (long)getpid(), call_names[call], n,
 		       errnum);
 	syscall(SYS_write, log_fd, line, (size_t)len);
+	if (traced)
+		backtrace_symbols_fd(stack, backtrace(stack, STACK_ROOM), log_fd);
 }
 
-/* Does this call meet a fault?  True with errno set.  *len, if given, may be made smaller. */
-static bool
-strikes(enum call call, int fd, const char *name, size_t *len)
+static void
+strike(enum shim_call call, long n, int errnum)
 {
-	int saved = errno;
-	long n;
+	counts->struck++;
+	write_log(call, n, errnum);
+	errno = errnum;
+}
 
-	if (!is_wanted(call) || (call != CALL_MALLOC && !path_matches(fd, name)) ||
-	    (armed != NULL && syscall(SYS_faccessat, AT_FDCWD, armed, F_OK) != 0)) {
-		errno = saved;
+/* Whether a call that is watched is one of those that are counted. */
+static bool
+is_counted(enum shim_call call, int fd, const char *name)
+{
+	if (counts->hold != 0)
 		return false;
-	}
-	n = ++counts[call];
-	errno = saved;
+	if (call != CALL_MALLOC && call != CALL_FORK && call != CALL_THREAD &&
+	    !path_matches(fd, name))
+		return false;
+	return armed == NULL || syscall(SYS_faccessat, AT_FDCWD, armed, F_OK) == 0;
+}
+
+static void
+note_stack(long n)
+{
+	void *stack[STACK_ROOM];
+	uint64_t hash = 14695981039346656037u;
+	int depth;
+
+	if (counts->stacked == 0 || n >= SHIM_STACKS)
+		return;
+	depth = backtrace(stack, STACK_ROOM);
+	for (int i = 0; i < depth; i++)
+		hash = (hash ^ (uint64_t)(uintptr_t)stack[i]) * 1099511628211u;
+	counts->stacks[n] = hash;
+}
+
+static bool
+decide(enum shim_call call, size_t *len)
+{
+	long n = ++counts->n[call];
+
+	if (call == CALL_MALLOC)
+		note_stack(n);
 	for (int i = 0; i < n_rules; i++) {
 		if (rules[i].call != call || n < rules[i].first ||
 		    (rules[i].last != 0 && n > rules[i].last))
 			continue;
-		write_log(call, n, rules[i].errnum);
-		errno = rules[i].errnum;
-		return true;
+		strike(call, n, rules[i].errnum);
+		if (rules[i].errnum != SHORT)
+			return true;
+		if (len != NULL && *len > 1)
+			*len = (*len + 1) / 2;
+		return false;
 	}
 	if (interrupted[call] && ++turns[call] % 2 == 1) {
-		write_log(call, n, EINTR);
-		errno = EINTR;
+		strike(call, n, EINTR);
 		return true;
 	}
 	if (len != NULL && shortened[call] && *len > 1)
@@ -270,283 +376,19 @@ strikes(enum call call, int fd, const char *name, size_t *len)
 	return false;
 }
 
-/* ---- the calls --------------------------------------------------------------------------- */
-
-typedef int open_fn(const char *path, int flags, ...);
-typedef int openat_fn(int dir, const char *path, int flags, ...);
-typedef ssize_t read_fn(int fd, void *data, size_t len);
-typedef ssize_t pread_fn(int fd, void *data, size_t len, off64_t off);
-typedef ssize_t write_fn(int fd, const void *data, size_t len);
-typedef ssize_t pwrite_fn(int fd, const void *data, size_t len, off64_t off);
-typedef int sync_fn(int fd);
-typedef int truncate_fn(int fd, off64_t len);
-typedef int fallocate_fn(int fd, int mode, off64_t off, off64_t len);
-typedef int rename_fn(const char *from, const char *to);
-typedef int renameat_fn(int from_dir, const char *from, int to_dir, const char *to);
-typedef int renameat2_fn(int from_dir, const char *from, int to_dir, const char *to,
-			 unsigned int flags);
-typedef long syscall_fn(long number, ...);
-typedef void *malloc_fn(size_t size);
-typedef int ioctl_fn(int fd, unsigned long request, ...);
-
-/* Names that are the C library's own, and have no prototypes. */
-int __open_2(const char *path, int flags);
-int __open64_2(const char *path, int flags);
-int __openat_2(int dir, const char *path, int flags);
-int __openat64_2(int dir, const char *path, int flags);
-ssize_t __read_chk(int fd, void *data, size_t len, size_t room);
-ssize_t __pread_chk(int fd, void *data, size_t len, off64_t off, size_t room);
-ssize_t __pread64_chk(int fd, void *data, size_t len, off64_t off, size_t room);
-void *__libc_malloc(size_t size);
-
-static mode_t
-mode_of(int flags, va_list ap)
+bool
+shim_strikes(enum shim_call call, int fd, const char *name, size_t *len)
 {
-	return (flags & (O_CREAT | O_TMPFILE)) != 0 ? va_arg(ap, mode_t) : 0;
-}
+	int saved = errno;
+	bool strikes = false;
 
-static int
-open_at(int dir, const char *path, int flags, mode_t mode)
-{
-	REAL(openat_fn *, "openat");
-
-	return strikes(CALL_OPEN, dir, path, NULL) ? -1 : real(dir, path, flags, mode);
-}
-
-#define DEFINE_OPEN(name) \
-	int name(const char *path, int flags, ...) \
-	{ \
-		va_list ap; \
-		mode_t mode; \
-		va_start(ap, flags); \
-		mode = mode_of(flags, ap); \
-		va_end(ap); \
-		return open_at(AT_FDCWD, path, flags, mode); \
-	}
-#define DEFINE_OPENAT(name) \
-	int name(int dir, const char *path, int flags, ...) \
-	{ \
-		va_list ap; \
-		mode_t mode; \
-		va_start(ap, flags); \
-		mode = mode_of(flags, ap); \
-		va_end(ap); \
-		return open_at(dir, path, flags, mode); \
-	}
-DEFINE_OPEN(open)
-DEFINE_OPEN(open64)
-DEFINE_OPENAT(openat)
-DEFINE_OPENAT(openat64)
-
-int
-__open_2(const char *path, int flags)
-{
-	return open_at(AT_FDCWD, path, flags, 0);
-}
-
-int
-__open64_2(const char *path, int flags)
-{
-	return open_at(AT_FDCWD, path, flags, 0);
-}
-
-int
-__openat_2(int dir, const char *path, int flags)
-{
-	return open_at(dir, path, flags, 0);
-}
-
-int
-__openat64_2(int dir, const char *path, int flags)
-{
-	return open_at(dir, path, flags, 0);
-}
-
-/* openat2() has no function of its own in the C library. */
-long
-syscall(long number, ...)
-{
-	REAL(syscall_fn *, "syscall");
-	long a[6];
-	va_list ap;
-
-	va_start(ap, number);
-	for (int i = 0; i < 6; i++)
-		a[i] = va_arg(ap, long);
-	va_end(ap);
-#ifdef SYS_openat2
-	if (number == SYS_openat2 && strikes(CALL_OPEN, (int)a[0], (const char *)a[1], NULL))
-		return -1;
-#endif
-	return real(number, a[0], a[1], a[2], a[3], a[4], a[5]);
-}
-
-ssize_t
-read(int fd, void *data, size_t len)
-{
-	REAL(read_fn *, "read");
-
-	return strikes(CALL_READ, fd, NULL, &len) ? -1 : real(fd, data, len);
-}
-
-ssize_t
-__read_chk(int fd, void *data, size_t len, size_t room)
-{
-	if (len > room)
-		abort();
-	return read(fd, data, len);
-}
-
-ssize_t
-pread64(int fd, void *data, size_t len, off64_t off)
-{
-	REAL(pread_fn *, "pread64");
-
-	return strikes(CALL_PREAD, fd, NULL, &len) ? -1 : real(fd, data, len, off);
-}
-
-ssize_t
-pread(int fd, void *data, size_t len, off_t off)
-{
-	return pread64(fd, data, len, off);
-}
-
-ssize_t
-__pread64_chk(int fd, void *data, size_t len, off64_t off, size_t room)
-{
-	if (len > room)
-		abort();
-	return pread64(fd, data, len, off);
-}
-
-ssize_t
-__pread_chk(int fd, void *data, size_t len, off64_t off, size_t room)
-{
-	return __pread64_chk(fd, data, len, off, room);
-}
-
-ssize_t
-write(int fd, const void *data, size_t len)
-{
-	REAL(write_fn *, "write");
-
-	return strikes(CALL_WRITE, fd, NULL, &len) ? -1 : real(fd, data, len);
-}
-
-ssize_t
-pwrite64(int fd, const void *data, size_t len, off64_t off)
-{
-	REAL(pwrite_fn *, "pwrite64");
-
-	return strikes(CALL_PWRITE, fd, NULL, &len) ? -1 : real(fd, data, len, off);
-}
-
-ssize_t
-pwrite(int fd, const void *data, size_t len, off_t off)
-{
-	return pwrite64(fd, data, len, off);
-}
-
-int
-fsync(int fd)
-{
-	REAL(sync_fn *, "fsync");
-
-	return strikes(CALL_FSYNC, fd, NULL, NULL) ? -1 : real(fd);
-}
-
-int
-fdatasync(int fd)
-{
-	REAL(sync_fn *, "fdatasync");
-
-	return strikes(CALL_FDATASYNC, fd, NULL, NULL) ? -1 : real(fd);
-}
-
-int
-ftruncate64(int fd, off64_t len)
-{
-	REAL(truncate_fn *, "ftruncate64");
-
-	return strikes(CALL_FTRUNCATE, fd, NULL, NULL) ? -1 : real(fd, len);
-}
-
-int
-ftruncate(int fd, off_t len)
-{
-	return ftruncate64(fd, len);
-}
-
-int
-fallocate64(int fd, int mode, off64_t off, off64_t len)
-{
-	REAL(fallocate_fn *, "fallocate64");
-
-	return strikes(CALL_FALLOCATE, fd, NULL, NULL) ? -1 : real(fd, mode, off, len);
-}
-
-int
-fallocate(int fd, int mode, off_t off, off_t len)
-{
-	return fallocate64(fd, mode, off, len);
-}
-
-int
-rename(const char *from, const char *to)
-{
-	REAL(rename_fn *, "rename");
-
-	return strikes(CALL_RENAME, AT_FDCWD, from, NULL) ? -1 : real(from, to);
-}
-
-int
-renameat(int from_dir, const char *from, int to_dir, const char *to)
-{
-	REAL(renameat_fn *, "renameat");
-
-	return strikes(CALL_RENAME, from_dir, from, NULL) ? -1 : real(from_dir, from, to_dir, to);
-}
-
-int
-renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned int flags)
-{
-	REAL(renameat2_fn *, "renameat2");
-
-	if (strikes(CALL_RENAME, from_dir, from, NULL) ||
-	    (flags != 0 && strikes(CALL_RENAME2, from_dir, from, NULL)))
-		return -1;
-	return real(from_dir, from, to_dir, to, flags);
-}
-
-void *
-malloc(size_t size)
-{
-	static malloc_fn *real;
-	static atomic_bool asked;
-
-	/* The look-up itself may allocate. */
-	if (real == NULL && !asked) {
-		asked = true;
-		real = (malloc_fn *)next_symbol("malloc");
-	}
-	if (strikes(CALL_MALLOC, -1, NULL, NULL))
-		return NULL;
-	return real != NULL ? real(size) : __libc_malloc(size);
-}
-
-/* FUSE_DEV_IOC_BACKING_OPEN; the argument is passed on as it came. */
-int
-ioctl(int fd, unsigned long request, ...)
-{
-	const unsigned long backing_open = 0x4010e501;
-	va_list ap;
-	void *arg;
-
-	REAL(ioctl_fn *, "ioctl");
-	va_start(ap, request);
-	arg = va_arg(ap, void *);
-	va_end(ap);
-	if (request == backing_open && strikes(CALL_BACKING, fd, NULL, NULL))
-		return -1;
-	return real(fd, request, arg);
+	if (inside || !shim_watches(call))
+		return false;
+	inside = true;
+	if (is_counted(call, fd, name))
+		strikes = decide(call, len);
+	inside = false;
+	if (!strikes)
+		errno = saved;
+	return strikes;
 }

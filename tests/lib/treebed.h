@@ -61,6 +61,13 @@ engine_progress(struct engine *e, const struct digest *d, struct engine_progress
 }
 
 void
+engine_used(struct engine *e, const struct digest *d)
+{
+	(void)e;
+	(void)d;
+}
+
+void
 engine_status(struct engine *e, struct engine_status *out)
 {
 	(void)e;
@@ -105,6 +112,13 @@ blob_is_open(struct blobs *b, const struct digest *d)
 
 int64_t
 blobs_parked(struct blobs *b)
+{
+	(void)b;
+	return 0;
+}
+
+int64_t
+blobs_at_disk(struct blobs *b)
 {
 	(void)b;
 	return 0;

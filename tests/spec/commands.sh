@@ -92,12 +92,19 @@ check_status 'A01 an argument that is not UTF-8 is a usage error' 2 ctl show $'\
 check_status 'A01 an option without its value is a usage error' 2 ctl endorser add x --subject
 check_like 'A01 a usage error shows the usage' 'usage: vmimagectl endorser show NAME' "$(ctl endorser show 2>&1)"
 check 'A01 a usage error makes nothing' test ! -e "$SITE/state"
-check_status 'a verb of a later version says so and is a usage error' 2 ctl pin x
-check_like 'a verb of a later version says that it is not in this version' 'not in this version' "$(ctl pin x 2>&1)"
+check_status 'a verb of a later version says so and is a usage error' 2 ctl export x
+check_like 'a verb of a later version says that it is not in this version' 'not in this version' "$(ctl export x 2>&1)"
 check_like '--help lists the verbs' 'subscriptions' "$(ctl --help)"
 check_like '--help of a verb shows its options and an example' 'reset-version.*example: vmimagectl update' "$(ctl update --help | tr '\n' ' ')"
 check_like '--version needs no configuration' '^vmimagectl [0-9]' "$("$VMIMAGEFS_BUILD/vmimagectl" --version)"
-check_status 'commands that read say that nothing is set up yet' 3 ctl images
+for words in images 'show x' 'select x' 'pin x' 'fetch x' 'evict x' 'unsubscribe x' 'endorser remove x' \
+    'endorser link x y' 'expired --purge 0'; do
+	# shellcheck disable=SC2086 # words
+	check_status "'$words' says that nothing is set up yet" 3 ctl $words
+	# shellcheck disable=SC2086 # words
+	check_like "'$words' says so in words" 'nothing has been set up yet' "$(ctl $words 2>&1)"
+done
+check 'and nothing is made by them' test ! -e "$SITE/state"
 
 # ---- configuration ----------------------------------------------------------------------------------
 

@@ -84,7 +84,7 @@ check 'F28 an attribute that does not exist is ENODATA' "$fscheck" same xattr "$
 check_is 'F28 an attribute tells its length, and ERANGE when there is too little room' a-disk \
     "$("$fscheck" attr "$disk" user.vmimage.id 2>&1)"
 check_is 'F28 listxattr tells the names' \
-    'user.vmimage.endorser user.vmimage.error user.vmimage.expires user.vmimage.fetched user.vmimage.id user.vmimage.list user.vmimage.sha512 user.vmimage.state user.vmimage.title user.vmimage.version' \
+    'user.vmimage.endorser user.vmimage.error user.vmimage.expires user.vmimage.fetched user.vmimage.id user.vmimage.list user.vmimage.pinned user.vmimage.sha512 user.vmimage.state user.vmimage.title user.vmimage.version' \
     "$(getfattr --absolute-names "$disk" | grep '^user' | sort | paste -sd' ')"
 check_is 'F28 a directory and a text have none' '' \
     "$(getfattr --absolute-names "$MNT/images" "$MNT/README")"

@@ -153,6 +153,9 @@ mount_down
 image_file vc.img && release c "$WEB_URL"
 check_like 'without a daemon the old version stays until somebody fetches' '^b$' \
     "$(ctl --json show apple | sed -nE 's/.*"version": *"([^"]*)".*/\1/p' | head -n 1)"
+configure prefetch never 2>/dev/null
+check 'a version that is still to come is no fault of the rows, whatever prefetch says now' ctl -q verify
+configure prefetch always 2>/dev/null
 check 'fetch brings the new one' ctl -q fetch apple
 check_like 'a version that was fetched without a daemon is in its place' '^c$' \
     "$(ctl --json show apple | sed -nE 's/.*"version": *"([^"]*)".*/\1/p' | head -n 1)"

@@ -98,7 +98,8 @@ kill -USR1 "$(daemon_pid supervisor)"
 check 'P04 USR1 writes the status to the log' wait_for "$VMI_PATIENCE" logged 'verified'
 check 'P04 and the daemon goes on' serves
 kill -USR2 "$(daemon_pid supervisor)"
-check 'P04 USR2 is answered in the log' wait_for "$VMI_PATIENCE" logged 'USR2'
+check 'P04 USR2 exchanges the worker' worker_wait "$worker"
+worker=$(daemon_pid worker)
 check 'P04 and the daemon goes on, too' serves
 for pid in $(daemon_pids); do
 	kill -PIPE "$pid"
@@ -256,6 +257,20 @@ check 'P10 and comes back' rm "$MNT/something"
 if mount -t tmpfs none "$MNT" 2>/dev/null; then
 	check_like 'P10 another file system there is refused' '^5: .*code 55: another file system .tmpfs.' "$(second)"
 	umount "$MNT"
+	: >"$LOG"
+	mount_up || bail "no mount: $(tail -n 3 "$LOG")"
+	mount -t tmpfs none "$MNT"
+	ends_below() {
+		kill -TERM "$(daemon_pid supervisor)"
+		wait_for "$VMI_PATIENCE" no_daemon_left
+	}
+	check 'P10 a daemon ends that another file system lies over' ends_below
+	check 'P10 and says what is left to do' \
+	    grep -q "code 55: .*'tmpfs' is mounted over it: run 'umount $MNT'" "$LOG"
+	check_is 'P10 that file system stays' tmpfs "$(stat -f -c %T "$MNT")"
+	umount "$MNT"
+	check 'P10 below it is what a next daemon takes away' mount_up
+	mount_down || not_ok 'the daemon ends'
 else
 	skip 'P10 another file system there is refused' 'no tmpfs'
 fi

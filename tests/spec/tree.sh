@@ -212,6 +212,7 @@ check_is 'its attributes have one line for each image, sorted' \
 user.vmimage.error=""
 user.vmimage.id="disk-1\012same-1"
 user.vmimage.list="a-list"
+user.vmimage.pinned="no"
 user.vmimage.sha512="'"$(sha512 disk.img)"'"
 user.vmimage.state="verified"
 user.vmimage.title="Rescue disk\012Same bytes"
@@ -219,7 +220,7 @@ user.vmimage.version="1.0\0123.0"' "$(attributes)"
 check 'a stored image has the blocks of its file' \
     test "$(stat -c %b "$MNT/by-sha512/$(sha512 disk.img)")" -eq "$(stat -c %b "$SITE/cache/objects/$(sha512 disk.img | cut -c1-2)/$(sha512 disk.img)")"
 figures() {
-	grep -vE '^(version|daemon|reads_parked|files_open|passthrough|filesystem_|image\.|refused\.|subscription\.)' | sort
+	grep -vE '^(version|daemon|worker:|reads_parked|reads_at_disk|files_open|passthrough|filesystem_|sandbox\.|image\.|refused\.|subscription\.)' | sort
 }
 # Until the file has its version of this second.
 status_agrees() {
@@ -230,7 +231,7 @@ check_is 'they count images, and files of images' \
     "images: $(ls "$MNT/images" | wc -l)|images_selected: $(grep -lx yes "$MNT"/images/*/selected | wc -l)|images_verified: $(grep -lx verified "$MNT"/images/*/state | wc -l)|cache_objects: $(find "$SITE/cache/objects" -type f ! -name "*.fsv" | wc -l)" \
     "$(ctl status | grep -E '^(images|images_selected|images_verified|cache_objects):' | paste -sd'|')"
 check_is 'with one name each in status.json' "$(cut -d: -f1 "$MNT/status" | grep -vE '\.' | sort)" \
-    "$(jq -r 'del(.schema, .refusals) | keys[]' "$MNT/status.json" | sort)"
+    "$(jq -r 'del(.schema, .refusals, .sandbox) | keys[]' "$MNT/status.json" | sort)"
 check_is 'metrics are what Prometheus reads' '' \
     "$(grep -vE '^(# (HELP|TYPE) vmimagefs_[a-z_0-9]+ .+|vmimagefs_[a-z_0-9]+(\{[a-z]+="[^"]*"\})? -?[0-9]+)$' "$MNT/metrics")"
 check_like 'what was refused stands in status' "refused\.$bobs/disk-1: code 48: " "$(cat "$MNT/status")"

@@ -486,7 +486,7 @@ report $result 'the list of the real vmcaster is read; its SHA-1 signature is re
 
 # ---- the wire -------------------------------------------------------------------------------------------------
 
-"$verifier" "$trust" <"$good" >"$work/wire" && [ "$(od -An -tx4 -N4 "$work/wire" | tr -d ' ')" = 56644331 ] &&
+"$verifier" "$trust" <"$good" >"$work/wire" && [ "$(od -An -tx4 -N4 "$work/wire" | tr -d ' ')" = 56644332 ] &&
     [ "$(od -An -td4 -j4 -N4 "$work/wire" | tr -d ' ')" = 0 ] && tail -c 4 "$work/wire" | grep -q '}}'
 report $? 'the verdict on the wire begins with its magic number and ends with the text'
 "$verifier" "$trust" <"$text" >"$work/wire"

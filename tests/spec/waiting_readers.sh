@@ -186,7 +186,7 @@ killed_all() {
 }
 # The shell would tell of each of them.
 {
-	check 'P06 64 waiting readers are gone at once after KILL' within 1000 killed_all
+	check 'P06 64 waiting readers are gone at once after KILL' within 5000 killed_all
 	wait "${readers[@]}"
 } 2>/dev/null
 check 'C02 and the tree answers as before' within 500 ls -lR "$MNT"

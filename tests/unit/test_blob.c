@@ -23,6 +23,7 @@
 #include "core/stored.h"
 #include "fs/blob.h"
 #include "fs/context.h"
+#include "fs/disk.h"
 
 static struct fs_context fs;
 
@@ -92,6 +93,7 @@ static unsigned char large[LARGE_SIZE];
 
 struct mount {
 	struct bed *bed;
+	struct disk *disk;
 	struct blobs *blobs;
 	struct digest digest;
 	struct digest tree;
@@ -108,7 +110,8 @@ setup(void **state)
 
 	m->bed = bed_new();
 	reqbed_userdata = &fs;
-	m->blobs = fs.blobs = blobs_new(m->bed->store, 3600, 25);
+	m->disk = disk_new(4, true);
+	m->blobs = fs.blobs = blobs_new(m->bed->store, m->disk, 3600, 25);
 	bed_add(m->bed, TEXT, SIZE, &id);
 	m->digest = id.image;
 	m->tree = id.verity;
@@ -125,7 +128,9 @@ teardown(void **state)
 {
 	struct mount *m = *state;
 
+	disk_stop(m->disk);
 	blobs_free(m->blobs);
+	disk_free(m->disk);
 	blockfile_unref(m->partial);
 	bed_free(m->bed);
 	free(m);
@@ -141,7 +146,7 @@ open_row(struct mount *m, uint64_t object, bool verified)
 		.has_tree = verified, .tree = m->tree,
 	};
 
-	return blob_open(m->blobs, &row);
+	return blob_open(m->blobs, &row, true);
 }
 
 /* Opened while the store has nothing of it yet. */
@@ -208,7 +213,7 @@ open_large(struct mount *m)
 {
 	const struct object_row row = large_row(m);
 
-	assert_int_equal(blob_open(m->blobs, &row), 0);
+	assert_int_equal(blob_open(m->blobs, &row, true), 0);
 }
 
 /* Open, and in block mode already. */
@@ -1087,7 +1092,7 @@ never_shows_a_hole_of_the_disk(void **state)
 				   GRANULE), 0);
 	assert_int_equal(lseek(fd, 0, SEEK_HOLE), GRANULE);
 	close(fd);
-	assert_int_equal(blob_open(m->blobs, &row), 0);
+	assert_int_equal(blob_open(m->blobs, &row, true), 0);
 	assert_int_equal(blob_seek(m->blobs, 11, 0, SEEK_HOLE), HOLED_SIZE);
 	assert_int_equal(blob_seek(m->blobs, 11, GRANULE, SEEK_DATA), GRANULE);
 	blob_read(m->blobs, &m->reqs[0], 11, 100, GRANULE);

@@ -434,7 +434,7 @@ unreadable(void **state)
 }
 
 static void
-out_of_memory(void **state)
+no_memory(void **state)
 {
 	struct bench *b = *state;
 
@@ -821,7 +821,7 @@ main(void)
 		T("bytes that are wrong once are read again", wrong_once),
 		T("B07 a read that fails once is tried again", unreadable_once),
 		T("B07 a granule that cannot be read is told, until it can be", unreadable),
-		T("a lack of memory says nothing about the disk", out_of_memory),
+		T("a lack of memory says nothing about the disk", no_memory),
 		T("a granule of a partial file that went bad is missing", bad_in_partial),
 		T("wrong bytes do not land", wrong_bytes_do_not_land),
 		T("B02 a disk that is full when a granule lands is full", disk_full),

@@ -508,12 +508,26 @@ thousand_images(void **state)
 
 #define T(title, fn) { title, fn, fixture_setup, fixture_teardown, NULL }
 
+static void
+past_its_date(void **state)
+{
+	struct fixture *f = *state;
+	int64_t sub = subscribe(f, LIST, SELECT_ALL);
+
+	publish(f, sub, "1", ENTRIES(IMG("a", "1", 'a', .expires = NOW),
+				     IMG("b", "1", 'b', .expires = NOW + 1)));
+	assert_int_equal(f->result.refused, 1);
+	assert_int_equal(f->result.added, 1);
+	assert_image(f, "b", "live selected 1");
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T("the first list makes its images available, unselected", first_list),
 		T("L16 a byte-identical list changes nothing", same_list),
+		T("L14 an image that is past its date already is refused", past_its_date),
 		T("select_new = all selects new images, and leaves deselected ones alone",
 		  select_new_all),
 		T("L22 an empty list withdraws all images with events and keeps the objects",

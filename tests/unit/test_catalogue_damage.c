@@ -361,6 +361,47 @@ both_damaged(void **state)
 	assert_false(has_file(f, "catalogue.db.damaged-"));
 }
 
+/* Every byte of it is JSON of the right form; its checksum is not that of these bytes. */
+static void
+forged_site(void **state)
+{
+	struct fixture *f = *state;
+	struct buf site = BUF_INIT;
+	char *name;
+
+	furnish(f);
+	load(f, "site.json", &site);
+	name = strstr(site.data, "CN=Alice");
+	assert_non_null(name);
+	memcpy(name, "CN=Mally", 8);
+	put(f, "site.json", site.data, site.len);
+	drop(f, "catalogue.db");
+	assert_int_equal(fixture_open(f, CATALOGUE_CHECK), -EIO);
+	assert_int_equal(f->err.code, CODE_CORRUPT);
+	buf_release(&site);
+}
+
+static int
+any_subscription(void *arg, const struct subscription_row *r)
+{
+	(void)arg;
+	(void)r;
+	return 0;
+}
+
+/* Another program took a table away under us. */
+static void
+lost_table(void **state)
+{
+	struct fixture *f = *state;
+
+	furnish(f);
+	assert_int_equal(fixture_open(f, 0), 0);
+	run_sql(f, "ALTER TABLE subscription RENAME TO gone;");
+	assert_int_equal(catalogue_subscription_each(f->c, any_subscription, NULL, &f->err), -EIO);
+	assert_int_equal(f->err.code, CODE_DATABASE);
+}
+
 /* ---- a rebuild ------------------------------------------------------------------------------- */
 
 static void
@@ -393,6 +434,30 @@ tampered_selection(void **state)
 
 	furnish(f);
 	run_sql(f, "UPDATE image SET selected = 1;");
+	assert_int_equal(fixture_open(f, CATALOGUE_CHECK), 0);
+	assert_rebuilt(f);
+}
+
+/* As many bytes as before: only the comparison of all of them finds it. */
+static void
+tampered_credential(void **state)
+{
+	struct fixture *f = *state;
+
+	furnish(f);
+	run_sql(f, "UPDATE credential SET subject = replace(subject, 'Alice', 'Mally');");
+	assert_int_equal(fixture_open(f, CATALOGUE_CHECK), 0);
+	assert_rebuilt(f);
+}
+
+/* The old version was signed once, and its row is whole; the list that we have has another one. */
+static void
+old_version_stays(void **state)
+{
+	struct fixture *f = *state;
+
+	furnish(f);
+	run_sql(f, "UPDATE image SET pending = NULL, pending_sha512 = NULL WHERE identifier = 'a';");
 	assert_int_equal(fixture_open(f, CATALOGUE_CHECK), 0);
 	assert_rebuilt(f);
 }
@@ -610,9 +675,13 @@ main(void)
 		  mode_0000),
 		T("B23 a directory in its place is refused", directory),
 		T("without catalogue and site.json nothing is begun anew", both_damaged),
+		T("B19 nothing is rebuilt from a site.json that was changed by hand", forged_site),
+		T("an error of the database has code 15", lost_table),
 		T("I4 a row that differs from the signed message is noticed", tampered_row),
 		T("I4 a distrusted image that was made live is noticed", tampered_trust),
 		T("selections that differ from site.json are noticed", tampered_selection),
+		T("I4 a credential that differs from site.json is noticed", tampered_credential),
+		T("I4 an image that is not what the current list says is noticed", old_version_stays),
 		T("an old copy of the catalogue is noticed", old_copy),
 		T("a rebuild asks anew whether the signer is trusted", revoked_meanwhile),
 		T("a rebuild without a verifier trusts no stored message", without_verifier),

@@ -326,7 +326,7 @@ static void
 refuses_later_keys(void **state)
 {
 	static const char *const lines[] = {
-		"cache_size = 1T\n", "mirror = x\n",
+		"mirror = x\n",
 	};
 
 	(void)state;

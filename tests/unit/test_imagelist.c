@@ -339,6 +339,32 @@ endorser_is_one(void **state)
 	assert_file_refused("endorser-twice.json", CODE_JSON_STRICT);
 }
 
+/* "{}" has as many members as an empty array has, and a number has none either. */
+static void
+images_are_an_array(void **state)
+{
+	static const char *const wrong[] = { "{}", "{\"a\": 1}", "\"[]\"", "0", "null", "false" };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		struct buf text = BUF_INIT, changed = BUF_INIT;
+		struct imagelist *list = NULL;
+		struct err err = { 0 };
+		const char *at;
+
+		make_list(NULL, &text);
+		at = strstr(buf_str(&text), "\"hv:images\": [");
+		assert_non_null(at);
+		buf_add(&changed, text.data, (size_t)(at - text.data));
+		buf_printf(&changed, "\"hv:images\": %s}}", wrong[i]);
+		assert_int_not_equal(imagelist_parse(changed.data, changed.len, NULL, &list, &err), 0);
+		assert_int_equal(err.code, CODE_NOT_LIST);
+		assert_null(list);
+		buf_release(&changed);
+		buf_release(&text);
+	}
+}
+
 static void
 list_dates(void **state)
 {
@@ -748,6 +774,7 @@ main(void)
 		TEST("L04 a list or endorser key of a wrong type refuses the list",
 		     list_keys_of_wrong_type),
 		TEST("L28 a list has exactly one endorser", endorser_is_one),
+		TEST("L04 the images of a list are an array, or it is no list", images_are_an_array),
 		TEST("L13 a date that is none refuses the list, or the image it belongs to",
 		     list_dates),
 		TEST("L11 a list without a usable identifier is refused", list_identifiers),

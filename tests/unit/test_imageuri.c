@@ -41,13 +41,13 @@ assert_refused(const char *const *uris, size_t n, const char *prefix)
 }
 
 #define ACCEPT(prefix, ...) do { \
-	static const char *const uris[] = { __VA_ARGS__ }; \
-	assert_accepted(uris, sizeof(uris) / sizeof(uris[0]), prefix); \
+	static const char *const listed[] = { __VA_ARGS__ }; \
+	assert_accepted(listed, sizeof(listed) / sizeof(listed[0]), prefix); \
 } while (0)
 
 #define REFUSE(prefix, ...) do { \
-	static const char *const uris[] = { __VA_ARGS__ }; \
-	assert_refused(uris, sizeof(uris) / sizeof(uris[0]), prefix); \
+	static const char *const listed[] = { __VA_ARGS__ }; \
+	assert_refused(listed, sizeof(listed) / sizeof(listed[0]), prefix); \
 } while (0)
 
 static void
@@ -81,6 +81,18 @@ bytes_that_need_escaping(void **state)
 	       "http://example.org/\x01",
 	       "http://example.org/\x7F", "http://example.org/\xC3\xA9", "http://example.org\\x",
 	       "http://example.org/<x>", "http://example.org/a|b", "http://example.org/a^b");
+}
+
+static void
+long_hosts(void **state)
+{
+	char uri[400] = "http://";
+	const char *uris[] = { uri };
+
+	(void)state;
+	memset(uri + 7, 'a', 300);
+	assert_refused(uris, 1, NULL);
+	REFUSE(NULL, "http://[0000:0000:0000:0000:0000:0000:0000:0000:0000:0000]/x");
 }
 
 static void
@@ -129,10 +141,10 @@ link_local_hosts(void **state)
 	       "http://[fe80::1]/", "http://[febf::1]/", "http://[fe80::1%25eth0]/",
 	       "http://[fe80::1%eth0]/", "http://[::ffff:169.254.169.254]/",
 	       "http://[::ffff:a9fe:a9fe]/", "http://[::169.254.169.254]/",
-	       "http://[64:ff9b::169.254.169.254]/");
+	       "http://[64:ff9b::169.254.169.254]/", "http://[::ffff:169.254.0.0]/x");
 	ACCEPT(NULL, "http://127.0.0.1:8080/x", "http://[::1]:8080/x", "http://10.0.0.1/",
 	       "http://192.168.1.1/", "http://169.253.1.1/", "http://169.255.1.1/",
-	       "http://[fec0::1]/", "http://[fd00::1]/", "http://localhost/");
+	       "http://[::ffff:10.0.0.1]/", "http://[64:ff9b::192.0.2.1]/", "http://[fec0::1]/", "http://[fd00::1]/", "http://localhost/");
 }
 
 static void
@@ -147,7 +159,8 @@ local_files(void **state)
 	REFUSE("/srv/images", "file:///etc/shadow", "file:///srv/images", "file:///srv/images/",
 	       "file:///srv/images2/a.img", "file:///srv/images/../secret", "file:///srv/images/..",
 	       "file:///srv/images/a/../../x", "file:///srv/images/%2e%2e/x",
-	       "file://host/srv/images/x",
+	       "file://host/srv/images/x", "file://localhosT2/srv/images/x",
+	       "file://localh0st/srv/images/x",
 	       "file:///srv/images/x?y", "file:///srv/images/x#y", "file:////srv/images/x",
 	       "file:///srv/./images/x", "file://");
 }
@@ -161,8 +174,9 @@ resolved_addresses(void **state)
 	} cases[] = {
 		{ "169.254.169.254", true }, { "169.253.255.255", false }, { "127.0.0.1", false },
 		{ "fe80::1", true }, { "::ffff:169.254.1.1", true }, { "::1", false },
-		{ "2001:db8::1", false },
+		{ "2001:db8::1", false }, { "::ffff:10.0.0.1", false },
 	};
+	const struct sockaddr local = { .sa_family = AF_UNIX };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -176,6 +190,7 @@ resolved_addresses(void **state)
 		}
 		assert_int_equal(imageuri_address_is_link_local(address), cases[i].expected);
 	}
+	assert_false(imageuri_address_is_link_local(&local));
 }
 
 static void
@@ -209,6 +224,8 @@ main(void)
 		{ "L26 any other scheme is refused", other_schemes, NULL, NULL, NULL },
 		{ "L26 spaces, quotes, control bytes and what RFC 3986 excludes are refused",
 		  bytes_that_need_escaping, NULL, NULL, NULL },
+		{ "L26 a host that is too long for a name or an address is refused", long_hosts,
+		  NULL, NULL, NULL },
 		{ "L26 an address of more than 2048 bytes is refused", too_long,
 		  NULL, NULL, NULL },
 		{ "L26 an address with credentials is refused and they are not shown", credentials,

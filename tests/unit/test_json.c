@@ -420,6 +420,36 @@ writes_text_that_a_terminal_can_show(void **state)
 	}
 }
 
+/*
+ * A message full of objects, each with as many keys as an object may have, long and alike.  If all of
+ * them met in one slot of a hash table (whose seed nobody can know), that many comparisons would
+ * still be few, because an object is bounded.
+ */
+static void
+many_keys_end_soon(void **state)
+{
+	struct buf text = BUF_INIT;
+	struct json *doc = NULL;
+	struct err err = { 0 };
+	clock_t begun;
+
+	(void)state;
+	buf_putc(&text, '[');
+	for (unsigned n = 0; text.len < LIMIT_MESSAGE_BYTES - (LIMIT_JSON_KEYS + 1) * 32; n++) {
+		buf_putc(&text, n > 0 ? ',' : ' ');
+		for (unsigned k = 0; k < LIMIT_JSON_KEYS; k++)
+			buf_printf(&text, "%c\"aaaaaaaaaaaaaaa%04x\":0", k > 0 ? ',' : '{', k * 256);
+		buf_putc(&text, '}');
+	}
+	buf_putc(&text, ']');
+	begun = clock();
+	if (json_parse(text.data, text.len, &doc, &err) != 0)
+		fail_msg("%s", err.text);
+	assert_true(clock() - begun < 10 * CLOCKS_PER_SEC);	/* less than one, with slack */
+	json_free(doc);
+	buf_release(&text);
+}
+
 int
 main(void)
 {
@@ -437,6 +467,8 @@ main(void)
 		{ "L06 the length of a string is bounded", strings_are_bounded, NULL, NULL, NULL },
 		{ "L06 a huge input is refused in less than a second", huge_inputs_end_soon,
 		  NULL, NULL, NULL },
+		{ "X22 a message full of keys that are alike is read in less than a second",
+		  many_keys_end_soon, NULL, NULL, NULL },
 		{ "L07 a number that is no int64 keeps its kind and has no integer value", kinds,
 		  NULL, NULL, NULL },
 		{ "an absent value can be asked anything", nothing_has_no_members,

@@ -159,7 +159,7 @@ refuses_by_name(void **state)
 	refused("vmimagefs|-o|foo", "unknown option 'foo'");
 	refused("vmimagefs|-o|uid=5", "unknown option 'uid'");
 	refused("vmimagefs|-o|ro,hide-xattrs=1", "unknown option 'hide_xattrs'");
-	refused("vmimagefs|-o|cache-size=100G", "option 'cache_size' is not in this version");
+	refused("vmimagefs|-o|mirror=x", "option 'mirror' is not in this version");
 	refused("vmimagefs|-o|crl_strict", "option 'crl_strict' needs a value");
 	refused("vmimagefs|-o|max_threads=0", "not a number from 1 to");
 	refused("vmimagefs|-o|max_threads=1x", "not a number from 1 to");

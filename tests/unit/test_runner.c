@@ -711,12 +711,33 @@ stop_is_told_of_by_nobody(void **state)
 	assert_false(exists(bed, "second"));
 }
 
+/* Of the kept process. */
+static pid_t
+child_of(pid_t pid)
+{
+	char path[64];
+	int child = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)pid, (int)pid);
+	f = fopen(path, "re");
+	if (f == NULL || fscanf(f, "%d", &child) != 1)
+		child = 0;
+	if (f != NULL)
+		fclose(f);
+	return (pid_t)child;
+}
+
 static void
 killed_runner_takes_handlers_along(void **state)
 {
 	struct bed *bed = *state;
+	struct buf output = BUF_INIT;
 	char script[256];
-	pid_t handler;
+	pid_t handler, host;
+	uint32_t id = 0;
+	bool timed_out;
+	int status, rc;
 
 	snprintf(script, sizeof(script), "echo $$ >%s/pid; sleep 60; :", bed->dir);
 	put_handler(bed, script);
@@ -724,8 +745,20 @@ killed_runner_takes_handlers_along(void **state)
 	start(bed, "one");
 	handler = read_pid(bed, "pid");
 	assert_true(handler > 0);
-	kill(runner_pid(bed->runner), SIGKILL);
+	host = child_of(runner_pid(bed->runner));
+	assert_true(host > 0);
+	kill(host, SIGKILL);
 	assert_true(is_gone_within(handler, WAIT_MS));
+	/* Another one is there, and says that nothing is left of what ran. */
+	for (int i = 0; i < WAIT_MS / 10; i++) {
+		rc = runner_reap(bed->runner, &id, &status, &timed_out, &output);
+		if (rc != 0)
+			break;
+		poll(NULL, 0, 10);
+	}
+	assert_int_equal(rc, 1);
+	assert_int_equal(id, RUNNER_ALL);
+	buf_release(&output);
 }
 
 #define NAMED(title, fn) { title, fn, setup, teardown, NULL }
@@ -765,7 +798,7 @@ main(void)
 		      stop_is_told_of_by_nobody),
 		NAMED("C18 a request with descriptors that could block the runner is ignored",
 		      descriptors_that_could_block_are_refused),
-		NAMED("P21 a runner that is killed takes its handlers along",
+		NAMED("P21 a runner that is killed takes its handlers along, and is forked again",
 		      killed_runner_takes_handlers_along),
 	};
 

@@ -31,6 +31,7 @@
 #include <cmocka.h>
 
 #include "core/sandbox.h"
+#include "core/sandboxstate.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 enum { SANITIZED = 1 };		/* its run-time may make processes */
@@ -133,11 +134,34 @@ expect_no_process(void)
 	       "clone3 is hidden");
 }
 
+/* By SIGIO, of whatever number. */
+static void
+expect_no_signals_by_descriptor(void)
+{
+	struct f_owner_ex owner = { .type = F_OWNER_PID, .pid = getppid() };
+	int fds[2];
+
+	expect(pipe2(fds, O_CLOEXEC | O_NONBLOCK) == 0, "a pipe is made");
+	expect(fcntl(fds[0], F_GETFL) >= 0 && fcntl(fds[0], F_SETFL, O_NONBLOCK) == 0 &&
+		       fcntl(fds[0], F_SETFD, FD_CLOEXEC) == 0 &&
+		       fcntl(fds[0], F_GETPIPE_SZ) > 0 && fcntl(fds[0], F_DUPFD_CLOEXEC, 0) >= 0,
+	       "descriptors are looked after");
+	if (SANITIZED)
+		return;
+	expect_refused(fcntl(fds[0], F_SETOWN, getppid()), "F_SETOWN fails");
+	expect_refused(fcntl(fds[0], F_SETOWN_EX, &owner), "F_SETOWN_EX fails");
+	expect_refused(fcntl(fds[0], F_SETSIG, SIGKILL), "F_SETSIG fails");
+	expect_refused(syscall(SYS_fcntl, fds[0], (1ULL << 32) | F_SETOWN, getppid()),
+		       "no way around by high bits");
+}
+
 static void
 expect_no_powers(void)
 {
+	expect_no_signals_by_descriptor();
 	expect_refused(mount("x", dir, "tmpfs", 0, NULL), "mount fails");
 	expect_refused(umount2("/proc", MNT_DETACH), "umount fails");
+	expect_refused(syscall(SYS_io_uring_setup, 1, NULL), "io_uring fails");
 	expect_refused(unshare(CLONE_NEWUSER), "unshare fails");
 	expect_refused(chroot("/"), "chroot fails");
 	/* Not by libc, which does it in all threads or dies. */
@@ -330,6 +354,8 @@ verifier_computes_and_nothing_else(void)
 		expect_refused(open("/dev/null", O_RDWR), "not even /dev/null");
 	expect_refused(socket(AF_INET, SOCK_STREAM, 0), "no socket");
 	expect_refused(syscall(SYS_socketpair, AF_UNIX, SOCK_STREAM, 0, pipes), "no socket pair");
+	if (!SANITIZED)
+		expect_refused(fcntl(pipes[0], F_SETOWN, getppid()), "no signals by a descriptor");
 	expect_no_exec();
 	expect_no_process();
 	memory = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -363,20 +389,159 @@ supervisor_unmounts_and_nothing_else(void)
 	expect_refused(mount("x", dir, "tmpfs", 0, NULL), "mount fails");
 	expect_refused(socket(AF_UNIX, SOCK_STREAM, 0), "no socket");
 	expect_refused(unshare(CLONE_NEWNS), "unshare fails");
+	expect_no_signals_by_descriptor();
 	expect_no_exec();
 }
 
 static void
-starter_leaves_nothing_on_its_children(void)
+supervisor_mounts_what_gives_nobody_anything(void)
+{
+	static const unsigned long safe = MS_RDONLY | MS_NOSUID | MS_NODEV;
+
+	if (geteuid() != 0)
+		_exit(CHILD_SKIPS);
+	enter(SANDBOX_SUPERVISOR, NULL, 0);
+	expect(mount("x", "/no/such/place", "tmpfs", safe, NULL) < 0 && errno == ENOENT,
+	       "a mount without rights is not filtered");
+	expect(mount("x", "/no/such/place", "tmpfs", safe | MS_NOEXEC, NULL) < 0 &&
+		       errno == ENOENT,
+	       "nor without programs");
+	expect_refused(mount("x", "/no/such/place", "tmpfs", safe & ~(unsigned long)MS_NOSUID, NULL),
+		       "a mount with setuid programs fails");
+	expect_refused(mount("x", "/no/such/place", "tmpfs", safe & ~(unsigned long)MS_NODEV, NULL),
+		       "a mount with devices fails");
+	expect_refused(mount("x", "/no/such/place", NULL, safe | MS_BIND, NULL),
+		       "a bind mount fails");
+	expect_refused(mount("x", "/no/such/place", NULL, safe | MS_REMOUNT, NULL),
+		       "a remount fails");
+}
+
+static void
+starter_leaves_a_list_of_refusals_on_its_children(void)
 {
 	char *const argv[] = { (char[]){ "cat" }, (char[]){ "/etc/passwd" }, NULL };
 
 	enter(SANDBOX_STARTER, NULL, 0);
-	expect(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 0, "no_new_privs is left to its children");
+	expect(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1, "its children gain nothing");
 	expect(effective_capabilities() == 0, "there are no capabilities");
+	expect_refused(mount("x", dir, "tmpfs", 0, NULL), "mount fails");
+	expect_refused(syscall(SYS_bpf, 0, NULL, 0), "bpf fails");
+	expect_refused(unshare(CLONE_NEWUSER), "unshare fails");
+	expect(socket(AF_INET, SOCK_STREAM, 0) >= 0, "a fetcher will have sockets");
 	expect(freopen("/dev/null", "w", stdout) != NULL, "files open");
 	execv("/bin/cat", argv);
 	expect(false, "programs run");
+}
+
+static void
+runner_leaves_nothing_on_handlers(void)
+{
+	char *const argv[] = { (char[]){ "true" }, NULL };
+	struct sandbox_state state;
+	struct err err;
+
+	if (geteuid() != 0 || sandbox_become_user(65534, 65534, &err) != 0)
+		_exit(CHILD_SKIPS);
+	enter(SANDBOX_RUNNER, NULL, 0);
+	expect(sandbox_board_get(SANDBOX_RUNNER, &state), "it says what it has");
+	expect(state.capabilities == 0 && state.uid == 65534 && !state.no_new_privs &&
+		       state.seccomp == 0 && state.landlock_abi == 0,
+	       "which is no capability, and no sandbox");
+	expect(SANITIZED || prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 0,
+	       "its memory is not for others");
+	execv("/bin/true", argv);
+	expect(false, "programs run");
+}
+
+static void
+updater_has_its_store_and_unix_sockets(void)
+{
+	const struct sandbox_path paths[] = { { writable, true }, { readable, false } };
+	struct sockaddr_in sin = { .sin_family = AF_INET, .sin_port = htons(9) };
+	int tcp = socket(AF_INET, SOCK_STREAM, 0);
+	char path[96];
+
+	enter(SANDBOX_UPDATER, paths, 2);
+	snprintf(path, sizeof(path), "%s/new", writable);
+	expect(open(path, O_WRONLY | O_CREAT, 0600) >= 0 && unlink(path) == 0, "a file is made");
+	snprintf(path, sizeof(path), "%s/file", readable);
+	expect_refused(open(path, O_WRONLY), "a readable file is not written");
+	expect_refused(open("/etc/passwd", O_RDONLY), "no other file is read");
+	expect(socket(AF_UNIX, SOCK_STREAM, 0) >= 0, "there are unix sockets");
+	expect_refused(socket(AF_INET, SOCK_STREAM, 0), "there are no others");
+	expect_refused(connect(tcp, (struct sockaddr *)&sin, sizeof(sin)),
+		       "nor by an old one a connection");
+	expect_no_exec();
+	expect_no_process();
+	expect_no_powers();
+}
+
+static void
+expect_no_code(void)
+{
+	void *memory = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	expect(memory != MAP_FAILED, "memory is mapped");
+	if (SANITIZED)
+		return;
+	expect_refused(mprotect(memory, 4096, PROT_READ | PROT_EXEC),
+		       "memory does not become code");
+	memory = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		      0);
+	expect_refused(memory == MAP_FAILED ? -1 : 0, "no memory is both");
+}
+
+static void
+worker_makes_no_code(void)
+{
+	enter(SANDBOX_WORKER, NULL, 0);
+	expect_no_code();
+}
+
+static void
+fetcher_makes_no_code(void)
+{
+	enter(SANDBOX_FETCHER, NULL, 0);
+	expect_no_code();
+}
+
+/* The kernel's own words, by a process that has not been told any. */
+static void
+board_tells_the_truth(void)
+{
+	char line[256], status[1024] = "";
+	struct sandbox_state state;
+	struct buf text = BUF_INIT;
+	FILE *f = fopen("/proc/self/status", "re");	/* says what holds when it is read */
+
+	expect(f != NULL, "/proc/self/status opens");
+	expect(!sandbox_board_get(SANDBOX_WORKER, &state), "nothing is said before");
+	enter(SANDBOX_WORKER, NULL, 0);
+	while (fgets(line, sizeof(line), f) != NULL)
+		if (strncmp(line, "Seccomp:", 8) == 0 || strncmp(line, "NoNewPrivs:", 11) == 0 ||
+		    strncmp(line, "CapEff:", 7) == 0)
+			strncat(status, line, sizeof(status) - strlen(status) - 1);
+	fclose(f);
+	expect(strcmp(status, "CapEff:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\n") == 0,
+	       "the kernel knows what was given up");
+	expect(sandbox_board_get(SANDBOX_WORKER, &state), "it is on the board");
+	expect(state.pid == getpid() && state.uid == geteuid() && state.capabilities == 0 &&
+		       state.no_new_privs == 1 && state.seccomp == 2 && state.allow_list,
+	       "as the kernel has it");
+	expect(state.landlock_abi > 0 && state.landlock_files, "and Landlock");
+	sandbox_state_describe(&state, &text);
+	expect(strstr(buf_str(&text), "no capabilities, no_new_privs, Landlock ") != NULL &&
+		       strstr(buf_str(&text), "seccomp (list of permissions)") != NULL,
+	       "in words");
+	buf_release(&text);
+}
+
+static void
+forbidden_call_is_fatal(void)
+{
+	setenv("VMIMAGEFS_TEST_FILTER", "kill", 1);
+	enter(SANDBOX_VERIFIER, NULL, 0);
+	socket(AF_INET, SOCK_STREAM, 0);
 }
 
 static void
@@ -400,14 +565,20 @@ becomes_the_user_for_good(void)
 static void
 environment_is_small(void)
 {
-	const char *const keep[] = { "KEPT", "NOT_SET", NULL };
+	const char *const keep[] = { "KEPT", "NOT_SET", "BEGINS_*", NULL };
 
 	setenv("KEPT", "yes", 1);
+	setenv("KEPT_NOT", "no", 1);
+	setenv("BEGINS_SO", "a=b", 1);
 	setenv("LD_PRELOAD_X", "no", 1);
 	sandbox_clean_environment(keep);
 	expect(getenv("KEPT") != NULL && strcmp(getenv("KEPT"), "yes") == 0,
 	       "what is named is kept");
-	expect(getenv("LD_PRELOAD_X") == NULL && getenv("HOME") == NULL, "the rest is gone");
+	expect(getenv("BEGINS_SO") != NULL && strcmp(getenv("BEGINS_SO"), "a=b") == 0,
+	       "and what begins so");
+	expect(getenv("LD_PRELOAD_X") == NULL && getenv("HOME") == NULL &&
+		       getenv("KEPT_NOT") == NULL,
+	       "the rest is gone");
 	expect(getenv("PATH") != NULL && strcmp(getenv("TZ"), "UTC") == 0 &&
 		       strcmp(getenv("LC_ALL"), "C") == 0,
 	       "path, zone and locale are fixed");
@@ -455,6 +626,64 @@ in_a_process_that_aborts(void **state)
 	(void)state;
 	assert_true(WIFSIGNALED(status));
 	assert_int_equal(WTERMSIG(status), SIGABRT);
+}
+
+/* Only a test build obeys: elsewhere the call fails and the process goes on. */
+static void
+in_a_process_that_is_killed(void **state)
+{
+	int status = run(forbidden_call_is_fatal);
+
+	(void)state;
+#ifdef TEST_BUILD
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGSYS);
+#else
+	assert_int_equal(status, 0);
+#endif
+}
+
+static void
+state_travels_as_a_word(void **state)
+{
+	const struct sandbox_state sent = { .pid = 7, .role = SANDBOX_UPDATER, .seccomp = 2,
+					    .landlock_abi = 7, .bounding = 1ULL << 40 };
+	struct sandbox_state got;
+	struct buf word = BUF_INIT;
+
+	(void)state;
+	sandbox_state_pack(&sent, &word);
+	assert_true(sandbox_state_unpack(buf_str(&word), &got));
+	assert_memory_equal(&got, &sent, sizeof(got));
+	word.data[3] = 'x';
+	assert_false(sandbox_state_unpack(buf_str(&word), &got));
+	assert_false(sandbox_state_unpack("", &got));
+	buf_release(&word);
+}
+
+static void
+board_shows_the_latest(void **state)
+{
+	struct sandbox_state one = { .pid = 7, .role = SANDBOX_FETCHER, .seccomp = 2 }, got;
+	struct sandbox_board board = { 0 };
+	struct buf text = BUF_INIT;
+
+	(void)state;
+	sandbox_board_use(&board);
+	assert_false(sandbox_board_get(SANDBOX_FETCHER, &got));
+	sandbox_board_note(&one);
+	one.pid = 8;
+	sandbox_board_note(&one);
+	assert_true(sandbox_board_get(SANDBOX_FETCHER, &got));
+	assert_int_equal(got.pid, 8);
+	one.role = SANDBOX_ROLES;
+	sandbox_board_note(&one);
+	sandbox_board_text(&text);
+	assert_non_null(strstr(buf_str(&text), "sandbox.fetcher: uid 0, no capabilities, without "
+			       "no_new_privs, no Landlock, seccomp (list of refusals)\n"));
+	assert_non_null(strstr(buf_str(&text), "sandbox.verifier: none has run yet\n"));
+	sandbox_board_use(NULL);
+	buf_release(&text);
 }
 
 static void
@@ -505,8 +734,22 @@ main(void)
 		  in_a_process_that_aborts, NULL, NULL, NULL },
 		{ "a supervisor unmounts and does nothing else", in_a_process, NULL, NULL,
 		  body(supervisor_unmounts_and_nothing_else) },
-		{ "a starter leaves nothing of it on what it starts", in_a_process, NULL, NULL,
-		  body(starter_leaves_nothing_on_its_children) },
+		{ "a supervisor mounts nothing that gives anybody anything", in_a_process, NULL,
+		  NULL, body(supervisor_mounts_what_gives_nobody_anything) },
+		{ "a starter leaves a list of refusals on what it starts", in_a_process, NULL, NULL,
+		  body(starter_leaves_a_list_of_refusals_on_its_children) },
+		{ "a runner leaves nothing of it on handlers", in_a_process, NULL, NULL,
+		  body(runner_leaves_nothing_on_handlers) },
+		{ "an updater has its store and unix sockets", in_a_process, NULL, NULL,
+		  body(updater_has_its_store_and_unix_sockets) },
+		{ "a worker makes no code", in_a_process, NULL, NULL, body(worker_makes_no_code) },
+		{ "a fetcher makes no code", in_a_process, NULL, NULL, body(fetcher_makes_no_code) },
+		{ "what a process says of its sandbox is what the kernel says", in_a_process, NULL,
+		  NULL, body(board_tells_the_truth) },
+		{ "P17 a forbidden call kills the process in a test build, and fails elsewhere",
+		  in_a_process_that_is_killed, NULL, NULL, NULL },
+		{ "what is in force travels as a word", state_travels_as_a_word, NULL, NULL, NULL },
+		{ "the latest of a kind is shown", board_shows_the_latest, NULL, NULL, NULL },
 		{ "a process becomes the user for good", in_a_process, NULL, NULL,
 		  body(becomes_the_user_for_good) },
 		{ "the environment of a child is small and fixed", in_a_process, NULL, NULL,
@@ -514,5 +757,7 @@ main(void)
 		{ "what a kernel lacks is said", says_what_is_missing, NULL, NULL, NULL },
 	};
 
+	/* Here it is looked at what refusals are, one after the other. */
+	unsetenv("VMIMAGEFS_TEST_FILTER");
 	return cmocka_run_group_tests_name("sandbox", tests, make_dirs, remove_dirs);
 }

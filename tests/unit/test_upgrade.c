@@ -1,6 +1,6 @@
 /*
- * A store of schema 2, as a released version left it (tests/data/state-2), is taken over: trust,
- * selections, what is available and its history stand, and handlers are told of what they need.
+ * Stores of schema 2 and 3, as released versions left them (tests/data/state-2, -3), are taken over:
+ * trust, selections, what is available and its history stand, and handlers are told of what they need.
  */
 #include "config.h"
 #include "oldstate.h"
@@ -135,6 +135,90 @@ new_handlers_get_whole_records(void **state)
 	}
 }
 
+/* ---- schema 3 -------------------------------------------------------------------------------- */
+
+static void
+assert_taken_over_3(struct fixture *f)
+{
+	struct subscription_row r;
+
+	assert_not_rebuilt(f);
+	assert_endorser(f, "alice", 1);
+	assert_policy(f, LIST, SELECT_NONE);
+	OK(catalogue_subscription_find(f->c, OTHER_LIST, &r, &f->err));
+	assert_true(r.refuse_new);
+	subscription_row_release(&r);
+	assert_image(f, "good", "live selected 1");
+	assert_image(f, "moved", "live selected 1 pending 2");
+	assert_image(f, "gone", "away selected 1");
+	assert_image(f, "left", "live unselected 1");
+	assert_image(f, "far", "live selected 3");
+	assert_expired(f, "gone removed-from-list, left deselected");
+}
+
+static int
+check_used(void *arg, const struct evict_row *row)
+{
+	/* Nothing more is known of the last use than when it was fetched. */
+	if (row->verified) {
+		assert_int_equal(row->used, NOW);
+		assert_false(row->pinned);
+		++*(int *)arg;
+	}
+	return 0;
+}
+
+static void
+room_from_3(void **state)
+{
+	struct fixture *f = *state;
+	struct image_row r;
+	int n = 0;
+
+	old_state(f, "state-3");
+	OK(fixture_open(f, CATALOGUE_CHECK | CATALOGUE_CREATE));
+	assert_taken_over_3(f);
+	OK(catalogue_evict_each(f->c, check_used, &n, &f->err));
+	assert_int_equal(n, 5);
+	assert_int_equal(catalogue_pin_count(f->c), 0);
+	r = image(f, "good");
+	OK(catalogue_image_pin(f->c, r.id, true, &f->err));
+	image_row_release(&r);
+	fixture_reopen(f, CATALOGUE_CHECK);
+	assert_taken_over_3(f);
+	assert_int_equal(catalogue_pin_count(f->c), 1);
+}
+
+static void
+command_from_3(void **state)
+{
+	struct fixture *f = *state;
+	struct image_row r;
+
+	old_state(f, "state-3");
+	OK(fixture_open(f, CATALOGUE_CREATE));
+	r = image(f, "far");
+	OK(catalogue_image_pin(f->c, r.id, true, &f->err));
+	image_row_release(&r);
+	fixture_reopen(f, CATALOGUE_CHECK);
+	assert_taken_over_3(f);
+	assert_int_equal(catalogue_pin_count(f->c), 1);
+}
+
+/* What waited for a handler waits for it still. */
+static void
+deliveries_from_3(void **state)
+{
+	struct fixture *f = *state;
+	int64_t waiting = 0, failed = 0;
+
+	old_state(f, "state-3");
+	OK(fixture_open(f, CATALOGUE_CHECK | CATALOGUE_CREATE));
+	OK(catalogue_delivery_count(f->c, &waiting, &failed, &f->err));
+	assert_int_equal(waiting, 28);
+	assert_int_equal(failed, 0);
+}
+
 int
 main(void)
 {
@@ -146,6 +230,10 @@ main(void)
 		TEST("so it is by the first command that opens it", a_command_upgrades),
 		TEST("events of before are whole records for a handler that is new",
 		     new_handlers_get_whole_records),
+		TEST("a store of schema 3 is taken over; what was fetched counts as used then",
+		     room_from_3),
+		TEST("and so it is by a command that pins an image of it", command_from_3),
+		TEST("what waited for a handler there waits for it still", deliveries_from_3),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -206,11 +206,43 @@ set_no_subject(struct verdict_wire *w)
 }
 
 static void
+set_negative_code(struct verdict_wire *w)
+{
+	w->code = -1;
+}
+
+static void
+set_revoked_twice(struct verdict_wire *w)
+{
+	w->revoked = 2;
+}
+
+static void
+set_purpose(struct verdict_wire *w)
+{
+	w->other_purpose = 255;
+}
+
+static void
+set_reserved(struct verdict_wire *w)
+{
+	w->reserved = 1;
+}
+
+static void
+set_no_issuer(struct verdict_wire *w)
+{
+	w->payload_len += w->issuer_len;
+	w->issuer_len = 0;
+}
+
+static void
 test_senseless(void **state)
 {
 	static void (*const changes[])(struct verdict_wire *) = {
 		set_magic, set_positive_rc, set_code, set_refused_with_payload, set_revoked, set_flag,
 		set_huge_payload, set_wrapping, set_wrapping_payload, set_long_text, set_no_subject,
+		set_negative_code, set_revoked_twice, set_purpose, set_reserved, set_no_issuer,
 	};
 	CLEANUP_BUF struct buf wire = BUF_INIT;
 	struct verdict_wire w;

@@ -646,6 +646,65 @@ large_tree_is_verified_when_used(void **state)
 	image_release(&i);
 }
 
+/* ---- what makes no sense --------------------------------------------------------------------- */
+
+static void
+outside_is_nothing(void **state)
+{
+	unsigned char block[VERITY_BLOCK] = { 0 };
+	struct vtree *t;
+	struct image i, leaf;
+
+	(void)state;
+	image_new(&i, SIZE, 31);
+	t = image_tree(&i);
+	for (int64_t g = -1; g <= GRANULES; g += GRANULES + 1) {
+		assert_int_equal(vtree_check_granule(t, g, i.data, VERITY_GRANULE), -EBADMSG);
+		assert_int_equal(vtree_check_leaves(t, g, 0, i.data, VERITY_BLOCK), -EBADMSG);
+		assert_int_equal(vtree_put_level0(t, g, block), -EBADMSG);
+	}
+	assert_int_equal(vtree_check_granule(t, 0, i.data, VERITY_GRANULE - 1), -EBADMSG);
+	assert_int_equal(vtree_check_leaves(t, 0, 0, i.data, 0), -EBADMSG);
+	assert_int_equal(vtree_check_leaves(t, 0, 63, i.data, 2 * VERITY_BLOCK), -EBADMSG);
+	/* A piece of a leaf is none, and the last granule has no sixty-fourth leaf. */
+	assert_int_equal(vtree_check_leaves(t, 0, 0, i.data, VERITY_BLOCK - 1), -EBADMSG);
+	vtree_unref(t);
+	image_release(&i);
+
+	image_new(&leaf, 100, 32);
+	t = image_tree(&leaf);
+	assert_int_equal(vtree_put_level0(t, 0, block), -EBADMSG);
+	assert_int_equal(vtree_check_leaves(t, 0, 1, leaf.data, 100), -EBADMSG);
+	vtree_unref(t);
+	image_release(&leaf);
+}
+
+/* A descriptor that is closed, and one that cannot be read. */
+static void
+unreadable_file_is_no_tree(void **state)
+{
+	char path[] = "/tmp/vmi-vtree-XXXXXX";
+	struct err err = { 0 };
+	struct vtree *t;
+	struct image i;
+	int fd = mkstemp(path), write_only;
+
+	(void)state;
+	image_new(&i, SIZE, 33);
+	assert_int_equal(vtree_open(&t, &i.id, -1, &err), -EBADF);
+	assert_null(t);
+	t = image_tree(&i);
+	assert_int_equal(vtree_write(t, fd, NULL), 0);
+	vtree_unref(t);
+	write_only = open(path, O_WRONLY | O_CLOEXEC);
+	assert_true(write_only >= 0);
+	assert_int_equal(vtree_open(&t, &i.id, write_only, &err), -EBADF);
+	assert_null(t);
+	close(fd);
+	unlink(path);
+	image_release(&i);
+}
+
 #define TEST(title, fn) { .name = title, .test_func = fn }
 
 int
@@ -673,6 +732,9 @@ main(void)
 		     level0_blocks_come_from_a_sidecar),
 		TEST("a tree that was freed leaves no blocks behind", freed_tree_leaves_nothing),
 		TEST("threads check blocks of the same trees at once", threads_share_it),
+		TEST("I1 what lies outside of an image, or is no whole leaf, proves nothing",
+		     outside_is_nothing),
+		TEST("B15 a file that cannot be read is no tree", unreadable_file_is_no_tree),
 		TEST("B15 a tree too large for memory is verified block by block",
 		     large_tree_is_verified_when_used),
 	};

@@ -1,0 +1,663 @@
+/*
+ * One worker after the other, on the same mount.
+ *
+ *	started -> LOADED -> GO -> PREPARED -> CONNECTION -> READY
+ *
+ * is the way of every worker, the first as well.  Two never have the store: GO is given when the one
+ * before has ended.
+ *
+ * A worker that dies is started again, with a back-off (core/restarts.h).  What it had not answered
+ * waits in the kernel meanwhile.  When the kernel cannot send that again, or when there is
+ * no worker for OUTAGE_MS, the connection is ended: whoever waits gets an error, and the next worker
+ * that is prepared gets a new mount in the same place.
+ *
+ * An exchange (USR2, `reload --binary') tries the program on disk beside the worker: only when that
+ * is loaded is the worker told to leave.  If the new one comes to nothing after all, the program
+ * before goes on.
+ */
+#include "config.h"
+#include "supervisor_impl.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/cleanup.h"
+#include "core/io.h"
+#include "core/log.h"
+#include "core/stamp.h"
+
+enum {
+	LOAD_MS = 20000,		/* until LOADED */
+	TRY_MS = 60000,			/* of a new program, until READY */
+	LEAVE_MS = 5000,
+	OUTAGE_MS = 20000,
+};
+
+/* ---- what is shown -------------------------------------------------------------------------- */
+
+static enum worker_phase
+phase_of(const struct supervisor *s)
+{
+	if (s->state == STOPPING)
+		return WORKER_STOPPING;
+	if (s->now.step == PROC_SERVING && s->next.step != PROC_NONE)
+		return WORKER_EXCHANGING;
+	if (s->now.step == PROC_SERVING)
+		return WORKER_SERVING;
+	return s->now.pid == 0 && s->start_at != 0 ? WORKER_WAITING : WORKER_STARTING;
+}
+
+void
+succession_show(struct supervisor *s)
+{
+	struct worker_state *w = &s->shown;
+	enum worker_phase phase = phase_of(s);
+	int rc;
+
+	if (phase != w->phase || w->since == 0)
+		w->since = stamp_now();
+	w->phase = phase;
+	w->supervisor = getpid();
+	w->worker = s->now.pid;
+	memcpy(w->version, s->now.version, sizeof(w->version));
+	w->next_start = 0;
+	if (phase == WORKER_WAITING)
+		w->next_start = stamp_now() + (s->start_at - io_monotonic_ms() + 999) / 1000;
+	rc = worker_state_write(s->setup->conf->run_dir, w);
+	if (rc != 0)
+		log_warning("'%s/" WORKERSTATE_FILE "' cannot be written: %s",
+			    s->setup->conf->run_dir, strerrordesc_np(-rc));
+}
+
+static void
+keep_text(char to[WORKERSTATE_TEXT], const char *from)
+{
+	size_t len = strnlen(from, WORKERSTATE_TEXT - 1);
+
+	memcpy(to, from, len);
+	to[len] = '\0';
+}
+
+/* For the worker's own status. */
+static void
+describe_history(const struct supervisor *s, struct note *note)
+{
+	const struct worker_state *w = &s->shown;
+	char stamp[STAMP_BYTES];
+
+	note->rc = (int32_t)w->restarts;
+	if (w->last_end == 0)
+		return;
+	stamp_format(w->last_end, stamp);
+	snprintf(note->text, sizeof(note->text), "%s %s", stamp, w->last_cause);
+}
+
+static void
+tell_history(const struct supervisor *s)
+{
+	struct note note;
+
+	note_init(&note, NOTE_HISTORY);
+	describe_history(s, &note);
+	workerproc_send(&s->now, &note, -1);
+}
+
+/* ---- starting ------------------------------------------------------------------------------- */
+
+static int
+start_process(struct supervisor *s, struct workerproc *p, enum keeper_program which,
+	      struct err *err)
+{
+	const struct supervisor_setup *setup = s->setup;
+	int fds[N_WORKER_FDS] = {
+		[WORKER_FD_NOTES] = -1,
+		[WORKER_FD_CONTROL] = setup->control_socket,
+		[WORKER_FD_STARTER] = starter_fd(setup->starter),
+		[WORKER_FD_RUNNER] = setup->runner != NULL ? runner_fd(setup->runner) : -1,
+		[WORKER_FD_SHARED] = setup->shared_fd,
+		[WORKER_FD_READ_AHEAD] = setup->mountpoint->read_ahead,
+		[WORKER_FD_LOCK] = setup->lock,
+		[WORKER_FD_BOARD] = setup->board_fd,
+	};
+
+	if (s->keeper_gone)
+		return err_set(err, EPIPE, "no worker can be started any more: its keeper has ended");
+	return workerproc_start(p, setup->keeper, which, fds, err);
+}
+
+/* The first one, and what nobody can mend, end the mount. */
+static void
+start_worker(struct supervisor *s)
+{
+	struct err err;
+
+	s->start_at = 0;
+	if (start_process(s, &s->now, KEEPER_GOOD, &err) == 0) {
+		succession_show(s);
+	} else if (s->keeper_gone || !s->served) {
+		supervisor_fail(s, &err);
+	} else {
+		log_err(LOG_LVL_ERROR, "worker", &err);
+		s->start_at = io_monotonic_ms() + RESTARTS_WAIT_MAX_MS;
+	}
+}
+
+/* A worker that is loaded gets the store. */
+static void
+give_turn(struct supervisor *s)
+{
+	struct note note;
+
+	note_init(&note, NOTE_GO);
+	describe_history(s, &note);
+	workerproc_send(&s->now, &note, s->handover);
+	close_keep_errno(steal_fd(&s->handover));
+	workerproc_enter(&s->now, PROC_PREPARING);
+	succession_show(s);
+}
+
+/* ---- the connection ------------------------------------------------------------------------- */
+
+static void
+end_connection(struct supervisor *s)
+{
+	connection_end(s->setup->connection);
+	backings_release(&s->backings);
+	s->outage_at = 0;
+}
+
+/* True: by somebody else, who wants to be rid of us. */
+static bool
+was_unmounted(struct supervisor *s)
+{
+	if (mountpoint_is_mounted(s->setup->mountpoint))
+		return false;
+	log_info("'%s' was unmounted", s->setup->mountpoint->path);
+	supervisor_stop(s);
+	return true;
+}
+
+/* Who reads the mount after its connection was ended finds a new one in its place. */
+static int
+mount_again(struct supervisor *s, struct err *err)
+{
+	const struct supervisor_setup *setup = s->setup;
+	struct connection *c = setup->connection;
+	int rc = mountpoint_unmount(setup->mountpoint, err);
+
+	if (rc == 0)
+		rc = connection_renew(c, err);
+	if (rc == 0)
+		rc = mountpoint_mount(setup->mountpoint, setup->options->source, c->fd,
+				      setup->options->noexec, err);
+	if (rc != 0)
+		return rc;
+	shared_reset(setup->shared);
+	backings_init(&s->backings, c->fd);
+	log_warning("'%s' was mounted anew", setup->mountpoint->path);
+	return connection_begin(c, setup->shared, err);
+}
+
+static void
+give_connection(struct supervisor *s)
+{
+	struct note note;
+	struct err err;
+
+	if (s->setup->connection->fd < 0) {
+		if (was_unmounted(s))
+			return;
+		if (mount_again(s, &err) != 0) {
+			supervisor_fail(s, &err);
+			return;
+		}
+	}
+	note_init(&note, NOTE_CONNECTION);
+	workerproc_send(&s->now, &note, s->setup->connection->fd);
+	workerproc_enter(&s->now, PROC_CONNECTED);
+}
+
+/* ---- an exchange ---------------------------------------------------------------------------- */
+
+static void
+note_exchange(struct supervisor *s, const char *outcome)
+{
+	keep_text(s->shown.exchange, outcome);
+	succession_show(s);
+}
+
+static void
+exchange_failed(struct supervisor *s, const struct err *why)
+{
+	log_err(LOG_LVL_ERROR, "the new program is not used, the one before goes on", why);
+	note_exchange(s, why->text);
+	s->shown.last_end = stamp_now();
+	snprintf(s->shown.last_cause, sizeof(s->shown.last_cause),
+		 "the program on disk could not take over: %.400s", why->text);
+	tell_history(s);
+}
+
+void
+succession_exchange(struct supervisor *s)
+{
+	struct workerproc *p;
+	struct err err;
+
+	if (s->state != SERVING || s->next.step != PROC_NONE || s->now.step == PROC_LEAVING) {
+		log_warning("USR2: the worker is being exchanged already, or has yet to begin");
+		return;
+	}
+	log_info("exchanging the worker");
+	s->shown.exchanges++;
+	note_exchange(s, "");
+	if (s->now.pid != 0 && s->now.step != PROC_SERVING) {
+		err_set(&err, EBUSY, "the worker is just being started");
+		exchange_failed(s, &err);
+		return;
+	}
+	/* If there is none, it waits to be started again: now, and from the disk. */
+	p = s->now.pid != 0 ? &s->next : &s->now;
+	if (start_process(s, p, KEEPER_ON_DISK, &err) != 0) {
+		exchange_failed(s, &err);
+		return;
+	}
+	if (p == &s->now)
+		s->start_at = 0;
+	succession_show(s);
+}
+
+/* The other one is loaded: the one that works makes room. */
+static void
+begin_leaving(struct supervisor *s)
+{
+	workerproc_enter(&s->next, PROC_LOADED);
+	workerproc_tell(&s->now, NOTE_RETIRE);
+	workerproc_enter(&s->now, PROC_LEAVING);
+}
+
+/* ---- notes ---------------------------------------------------------------------------------- */
+
+static void
+take_loaded(struct supervisor *s, struct workerproc *p, struct note *note)
+{
+	if (p->step != PROC_LOADING)
+		return;
+	note->text[sizeof(p->version) - 1] = '\0';
+	memcpy(p->version, note->text, sizeof(p->version));
+	if (p == &s->next)
+		begin_leaving(s);
+	else
+		give_turn(s);
+}
+
+static void
+take_ready(struct supervisor *s, struct workerproc *p)
+{
+	if (p->step != PROC_CONNECTED)
+		return;
+	workerproc_enter(p, PROC_SERVING);
+	s->ready_at = p->since;
+	s->outage_at = 0;
+	if (p->on_disk) {
+		keeper_adopt(s->setup->keeper);
+		note_exchange(s, "done");
+	}
+	p->on_disk = false;
+	if (!s->served)
+		supervisor_ready(s);
+	else
+		log_info("serving '%s' again", s->setup->mountpoint->path);
+	succession_show(s);
+}
+
+static void
+take_failed(struct workerproc *p, struct note *note)
+{
+	note->text[sizeof(note->text) - 1] = '\0';
+	err_set(&p->why, note->rc < 0 && note->rc > -4096 ? -note->rc : EIO, "%s", note->text);
+	p->why.code = (enum code)note->code;
+}
+
+static void
+answer_backing(struct supervisor *s, const struct workerproc *p, const struct digest *d, int fd)
+{
+	struct note note;
+
+	note_init(&note, NOTE_BACKING_ID);
+	note.digest = *d;
+	note.rc = backings_open(&s->backings, d, fd);
+	workerproc_send(p, &note, -1);
+}
+
+static void
+take_note(struct supervisor *s, struct workerproc *p, struct note *note, int *fd)
+{
+	switch (note->kind) {
+	case NOTE_LOADED:
+		take_loaded(s, p, note);
+		break;
+	case NOTE_PREPARED:
+		if (p->step == PROC_PREPARING)
+			give_connection(s);
+		break;
+	case NOTE_READY:
+		take_ready(s, p);
+		break;
+	case NOTE_FAILED:
+		take_failed(p, note);
+		break;
+	case NOTE_EXCHANGE:
+		succession_exchange(s);
+		break;
+	case NOTE_HANDOVER:
+		close_keep_errno(s->handover);
+		s->handover = steal_fd(fd);
+		break;
+	case NOTE_BACKING_OPEN:
+		answer_backing(s, p, &note->digest, *fd);
+		break;
+	case NOTE_BACKING_CLOSE:
+		backings_close(&s->backings, &note->digest);
+		break;
+	default:
+		break;
+	}
+}
+
+/* One note. */
+void
+succession_take_notes(struct supervisor *s, struct workerproc *p)
+{
+	struct note note;
+	CLEANUP_FD int fd = -1;
+	int rc = p->notes >= 0 ? note_receive(p->notes, &note, &fd, false) : 0;
+
+	if (rc == -EAGAIN || rc == -EINTR)
+		return;
+	if (rc == -EPROTO) {
+		log_error("a note of the worker has a wrong form and is ignored");
+		return;
+	}
+	if (rc <= 0)		/* it ends; its status will say how */
+		close_keep_errno(steal_fd(&p->notes));
+	else if (s->state != STOPPING || note.kind == NOTE_FAILED)
+		take_note(s, p, &note, &fd);
+}
+
+/* What it said last may wait there, and says more than its status. */
+static void
+take_last_notes(struct supervisor *s, struct workerproc *p)
+{
+	struct note note;
+	int fd;
+
+	while (p->notes >= 0 && note_receive(p->notes, &note, &fd, false) == 1) {
+		if (note.kind == NOTE_FAILED)
+			take_failed(p, &note);
+		else if (note.kind == NOTE_HANDOVER && p == &s->now) {
+			close_keep_errno(s->handover);
+			s->handover = steal_fd(&fd);
+		}
+		close_keep_errno(fd);
+	}
+}
+
+/* ---- ends ----------------------------------------------------------------------------------- */
+
+static void
+wait_for_next(struct supervisor *s, int status, const struct err *why)
+{
+	long long now = io_monotonic_ms();
+	long long worked = s->ready_at != 0 ? now - s->ready_at : 0;
+	long long wait = restarts_wait(&s->restarts, status, worked);
+
+	s->ready_at = 0;
+	s->shown.restarts++;
+	s->shown.last_end = stamp_now();
+	keep_text(s->shown.last_cause, why->text);
+	if (wait == 0)
+		log_err(LOG_LVL_ERROR, "starting another worker", why);
+	else
+		log_error("starting another worker in %lld s: %s", wait / 1000, why->text);
+	s->start_at = now + wait;
+}
+
+static void
+now_crashed(struct supervisor *s, int status, bool was_on_disk, const struct err *why)
+{
+	struct connection *c = s->setup->connection;
+
+	if (!c->resends)
+		end_connection(s);
+	if (s->outage_at == 0 && c->fd >= 0)
+		s->outage_at = io_monotonic_ms() + OUTAGE_MS;
+	if (was_on_disk) {
+		exchange_failed(s, why);
+		s->start_at = io_monotonic_ms();
+	} else {
+		wait_for_next(s, status, why);
+	}
+	succession_show(s);
+}
+
+/*
+ * Its connection is over: who unmounted it wants to be rid of us, and who cut it does not know
+ * what stands behind.
+ */
+static void
+now_ended_itself(struct supervisor *s)
+{
+	struct err why;
+
+	if (was_unmounted(s))
+		return;
+	end_connection(s);
+	err_set(&why, ENOTCONN, "the connection was cut");
+	now_crashed(s, 0, false, &why);
+}
+
+/* It has made room.  What came between is for the program that is known to be good. */
+static void
+now_left(struct supervisor *s, int status)
+{
+	struct connection *c = s->setup->connection;
+
+	s->ready_at = 0;
+	s->outage_at = io_monotonic_ms() + OUTAGE_MS;
+	if (status != 0)
+		log_warning("the worker that was exchanged did not end in order");
+	if (status != 0 && !c->resends)
+		end_connection(s);
+	s->now = s->next;
+	workerproc_init(&s->next);
+	if (s->now.pid != 0)
+		give_turn(s);
+	else
+		s->start_at = io_monotonic_ms();
+}
+
+static void
+now_ended(struct supervisor *s, int status)
+{
+	enum workerproc_step step = s->now.step;
+	bool on_disk = s->now.on_disk;
+	struct err why;
+
+	workerproc_explain(&s->now, status, &why);
+	workerproc_ended(&s->now);
+	if (s->state == STOPPING)
+		return;
+	if (step == PROC_LEAVING) {
+		now_left(s, status);
+	} else if (!s->served) {
+		supervisor_fail(s, &why);
+	} else {
+		if (s->next.pid != 0)
+			workerproc_kill(&s->next);
+		if (step == PROC_SERVING && status == 0)
+			now_ended_itself(s);
+		else
+			now_crashed(s, status, on_disk, &why);
+	}
+}
+
+static void
+next_ended(struct supervisor *s, int status)
+{
+	struct err why;
+
+	workerproc_explain(&s->next, status, &why);
+	workerproc_ended(&s->next);
+	if (s->state != STOPPING)
+		exchange_failed(s, &why);
+}
+
+bool
+succession_reaped(struct supervisor *s, pid_t pid, int status)
+{
+	if (pid == s->now.pid) {
+		take_last_notes(s, &s->now);
+		now_ended(s, status);
+		return true;
+	}
+	if (pid != s->next.pid)
+		return false;
+	take_last_notes(s, &s->next);
+	next_ended(s, status);
+	return true;
+}
+
+/* A worker that has the connection sees its end by itself, and ends. */
+int
+succession_watched(const struct supervisor *s)
+{
+	bool is_theirs = s->now.step == PROC_CONNECTED || s->now.step == PROC_SERVING ||
+			 s->now.step == PROC_LEAVING;
+
+	return s->state == STOPPING || is_theirs ? -1 : s->setup->connection->fd;
+}
+
+void
+succession_cut(struct supervisor *s)
+{
+	if (succession_watched(s) >= 0 && !was_unmounted(s))
+		end_connection(s);
+}
+
+/* ---- what is due ---------------------------------------------------------------------------- */
+
+/* When the step has lasted too long; 0: it may last. */
+static long long
+limit_of(const struct workerproc *p)
+{
+	switch (p->step) {
+	case PROC_LOADING:
+		return p->since + LOAD_MS;
+	case PROC_PREPARING:
+	case PROC_CONNECTED:
+		return p->on_disk ? p->since + TRY_MS : 0;
+	case PROC_LEAVING:
+		return p->since + LEAVE_MS;
+	case PROC_NONE: case PROC_LOADED: case PROC_SERVING:
+		break;
+	}
+	return 0;
+}
+
+static void
+kill_slow(struct workerproc *p, long long now)
+{
+	long long limit = limit_of(p);
+
+	if (limit == 0 || now < limit)
+		return;
+	if (p->step != PROC_LEAVING)
+		err_set(&p->why, ETIMEDOUT, "the worker does not get ready");
+	workerproc_kill(p);
+	p->since = now;		/* once in a while, until it has ended */
+}
+
+static void
+end_outage(struct supervisor *s)
+{
+	log_error("no worker for %d s: whoever waits is told so", OUTAGE_MS / 1000);
+	if (s->now.step == PROC_CONNECTED || s->now.step == PROC_LEAVING)
+		workerproc_kill(&s->now);
+	end_connection(s);
+}
+
+void
+succession_run(struct supervisor *s)
+{
+	long long now = io_monotonic_ms();
+
+	if (s->state == STOPPING)
+		return;
+	kill_slow(&s->now, now);
+	kill_slow(&s->next, now);
+	if (s->outage_at != 0 && now >= s->outage_at)
+		end_outage(s);
+	if (s->start_at != 0 && now >= s->start_at && s->now.pid == 0)
+		start_worker(s);
+}
+
+static long long
+sooner(long long a, long long b)
+{
+	return a == 0 || (b != 0 && b < a) ? b : a;
+}
+
+long long
+succession_due(const struct supervisor *s)
+{
+	long long due = sooner(s->start_at, s->outage_at);
+
+	if (s->state == STOPPING)
+		return 0;
+	due = sooner(due, limit_of(&s->now));
+	return sooner(due, limit_of(&s->next));
+}
+
+/* ---- beginning and end ---------------------------------------------------------------------- */
+
+void
+succession_init(struct supervisor *s)
+{
+	workerproc_init(&s->now);
+	workerproc_init(&s->next);
+	s->handover = -1;
+	backings_init(&s->backings, s->setup->connection->fd);
+}
+
+void
+succession_begin(struct supervisor *s)
+{
+	start_worker(s);
+}
+
+void
+succession_end(struct supervisor *s)
+{
+	s->start_at = s->outage_at = 0;
+	workerproc_tell(&s->now, NOTE_STOP);
+	workerproc_kill(&s->next);
+	succession_show(s);
+}
+
+bool
+succession_is_over(const struct supervisor *s)
+{
+	return s->now.pid == 0 && s->next.pid == 0;
+}
+
+void
+succession_release(struct supervisor *s)
+{
+	close_keep_errno(s->handover);
+	close_keep_errno(s->now.notes);
+	close_keep_errno(s->next.notes);
+	backings_release(&s->backings);
+	worker_state_remove(s->setup->conf->run_dir);
+}
