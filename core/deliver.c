@@ -340,6 +340,8 @@ prepare(struct deliver *d, const struct delivery *what, bool *prepared, struct e
 		log_info("event handler '%.100s' is not told, %s: %s", what->name, name,
 			 fault.text);
 		rc = note(d, what, NULL, err);
+	} else if (fault.code == CODE_DATABASE) {
+		*err = fault;	/* the handler has no part in it, and was not tried */
 	} else {
 		rc = note_failed(d, what, fault.text, err);
 	}
