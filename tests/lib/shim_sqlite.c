@@ -1,5 +1,5 @@
 /*
- * shim_sqlite.c - SQLite's layer that talks to the system (its VFS), failing as told.
+ * shim_sqlite.c - the file layer of SQLite (its VFS), failing as told.
  *
  * A program that has SQLite gets a default VFS that is ours: each function counts, perhaps fails
  * with the code of the setting, and otherwise asks the one that was the default.  A file of ours is
