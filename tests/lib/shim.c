@@ -11,6 +11,7 @@
  *   SHIM_PATH     TEXT        only for files whose path contains TEXT ("pipe:" for pipes); malloc
  *                             has no path and is let through
  *   SHIM_SKIP     TEXT        not for files whose path contains TEXT
+ *   SHIM_AT       OFFSET      of pread, only those that begin there
  *   SHIM_PROGRAM  NAME[,...]  only in programs of these names (the file's last component)
  *   SHIM_ARMED    FILE        only while FILE exists
  *   SHIM_NOSYNC   1           fsync() and fdatasync() that do not fail do nothing
@@ -76,7 +77,7 @@ static struct rule {
 
 static int n_rules;
 static bool shortened[N_CALLS], interrupted[N_CALLS];
-static const char *only_path, *skip_path, *armed;
+static const char *only_path, *skip_path, *armed, *only_at;
 static int log_fd = -1;
 static bool traced, unsynced;
 static atomic_long turns[N_CALLS];
@@ -220,6 +221,7 @@ configure(void)
 	only_path = text_of("SHIM_PATH");
 	skip_path = text_of("SHIM_SKIP");
 	armed = getenv("SHIM_ARMED");
+	only_at = getenv("SHIM_AT");
 	if (log != NULL)
 		log_fd = (int)syscall(SYS_openat, AT_FDCWD, log,
 				      O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
@@ -374,6 +376,13 @@ decide(enum shim_call call, size_t *len)
 	if (len != NULL && shortened[call] && *len > 1)
 		*len = (*len + 1) / 2;
 	return false;
+}
+
+bool
+shim_strikes_at(off64_t off, int fd, size_t *len)
+{
+	return (only_at == NULL || off == strtoll(only_at, NULL, 10)) &&
+	       shim_strikes(CALL_PREAD, fd, NULL, len);
 }
 
 bool

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #define SHIM_CALLS(X) \
 	X(OPEN, "open") X(READ, "read") X(PREAD, "pread") X(WRITE, "write") X(PWRITE, "pwrite") \
@@ -46,6 +47,9 @@ struct shim_counts {
  * and name say which file it is about, -1 and NULL for none.  *len, if given, may be made smaller.
  */
 bool shim_strikes(enum shim_call call, int fd, const char *name, size_t *len);
+
+/* The same of a pread at an offset. */
+bool shim_strikes_at(off64_t off, int fd, size_t *len);
 
 /* Whether any setting, or the counting, has to do with the call. */
 bool shim_watches(enum shim_call call);

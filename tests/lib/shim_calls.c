@@ -151,7 +151,7 @@ pread64(int fd, void *data, size_t len, off64_t off)
 {
 	REAL(pread_fn *, "pread64");
 
-	return shim_strikes(CALL_PREAD, fd, NULL, &len) ? -1 : real(fd, data, len, off);
+	return shim_strikes_at(off, fd, &len) ? -1 : real(fd, data, len, off);
 }
 
 ssize_t
@@ -184,7 +184,7 @@ preadv64v2(int fd, const struct iovec *parts, int n, off64_t off, int flags)
 		errno = EAGAIN;
 		return -1;
 	}
-	return shim_strikes(CALL_PREAD, fd, NULL, NULL) ? -1 : real(fd, parts, n, off, flags);
+	return shim_strikes_at(off, fd, NULL) ? -1 : real(fd, parts, n, off, flags);
 }
 
 ssize_t

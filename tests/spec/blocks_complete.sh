@@ -286,11 +286,11 @@ else
 	image_disk stumble ok 2
 	image_blocks stumble
 	images_subscribe
-	LD_PRELOAD=$shim SHIM_FAIL=pread:1:EIO SHIM_PATH=.blocks SHIM_PROGRAM=vmimagefs \
+	# Only who hashes all of it reads its beginning from now on.
+	LD_PRELOAD=$shim SHIM_FAIL=pread:1:EIO SHIM_AT=0 SHIM_PATH=.blocks SHIM_PROGRAM=vmimagefs \
 	    SHIM_ARMED=$SITE/armed mount_up || bail "no mount: $(tail -n 3 "$LOG")"
 	check 'all of an image but its last granule is read' part stumble 0 7
 	: >"$SITE/armed"
-	# It is answered from what came: the first to read the file is who hashes all of it.
 	check 'a page of that, too' spot stumble $((7 * granule))
 	check 'B07 a read error that goes away accuses nobody: it is hashed again, and verified' \
 	    wait_for 20 state_is stumble verified
