@@ -127,28 +127,16 @@ catalogue_delivery_next(struct catalogue *c, int64_t handler, const int64_t *bus
 
 /* ---- what came of it ------------------------------------------------------------------------- */
 
-static int
-change(struct catalogue *c, enum sql_id sql, const struct cat_arg *args, struct err *err)
-{
-	struct cat_scope scope;
-	int rc = cat_scope_begin(c, &scope, err);
-
-	if (rc != 0)
-		return rc;
-	rc = cat_run(c, sql, args, err);
-	return cat_scope_end(c, &scope, rc, err);
-}
-
 int
 catalogue_delivery_done(struct catalogue *c, int64_t event, int64_t handler, const char *why,
 			int64_t next_try, struct err *err)
 {
 	if (why == NULL)
-		return change(c, SQL_DELIVERY_TAKEN, ARGS(arg_int(event), arg_int(handler)), err);
-	return change(c, SQL_DELIVERY_FAILED,
-		      ARGS(arg_int(event), arg_int(handler), arg_text(why), arg_int(next_try),
-			   arg_int(LIMIT_EVENT_TRIES)),
-		      err);
+		return cat_change(c, SQL_DELIVERY_TAKEN, ARGS(arg_int(event), arg_int(handler)), err);
+	return cat_change(c, SQL_DELIVERY_FAILED,
+			  ARGS(arg_int(event), arg_int(handler), arg_text(why), arg_int(next_try),
+			       arg_int(LIMIT_EVENT_TRIES)),
+			  err);
 }
 
 int

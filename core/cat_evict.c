@@ -59,29 +59,16 @@ catalogue_leaving_each(struct catalogue *c, int (*fn)(void *arg, const struct di
 	return each_digest(c, SQL_LEAVING_EACH, fn, arg, err);
 }
 
-/* One statement in a transaction. */
-static int
-change(struct catalogue *c, enum sql_id sql, const struct cat_arg *args, struct err *err)
-{
-	struct cat_scope scope;
-	int rc = cat_scope_begin(c, &scope, err);
-
-	if (rc != 0)
-		return rc;
-	rc = cat_run(c, sql, args, err);
-	return cat_scope_end(c, &scope, rc, err);
-}
-
 int
 catalogue_object_left(struct catalogue *c, const struct digest *d, struct err *err)
 {
-	return change(c, SQL_LEAVING_DELETE, ARGS(arg_digest(d)), err);
+	return cat_change(c, SQL_LEAVING_DELETE, ARGS(arg_digest(d)), err);
 }
 
 int
 catalogue_object_used(struct catalogue *c, const struct digest *d, int64_t now, struct err *err)
 {
-	return change(c, SQL_OBJECT_USED, ARGS(arg_digest(d), arg_int(now)), err);
+	return cat_change(c, SQL_OBJECT_USED, ARGS(arg_digest(d), arg_int(now)), err);
 }
 
 /* ---- pins ------------------------------------------------------------------------------------ */

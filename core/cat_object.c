@@ -282,46 +282,35 @@ announce_all(struct catalogue *c, const struct digest *d, int64_t now, struct er
 	return rc;
 }
 
-/* One statement in a transaction. */
-static int
-change(struct catalogue *c, enum sql_id sql, const struct cat_arg *args, struct err *err)
-{
-	struct cat_scope scope;
-	int rc = cat_scope_begin(c, &scope, err);
-
-	if (rc != 0)
-		return rc;
-	rc = cat_run(c, sql, args, err);
-	return cat_scope_end(c, &scope, rc, err);
-}
-
 int
 catalogue_object_failed(struct catalogue *c, const struct digest *d, enum code code,
 			const char *error, bool counts, int64_t next_try, struct err *err)
 {
 	if (code == CODE_BLOCK_DIGEST)
-		return change(c, SQL_OBJECT_CONTRADICTED,
-			      ARGS(arg_digest(d), arg_int(code), arg_text(error),
-				   arg_int(counts ? LIMIT_TRIES : 0)),
-			      err);
-	return change(c, SQL_OBJECT_FAILED,
-		      ARGS(arg_digest(d), arg_int(code), arg_text(error), arg_int(counts),
-			   arg_int(next_try)),
-		      err);
+		return cat_change(c, SQL_OBJECT_CONTRADICTED,
+				  ARGS(arg_digest(d), arg_int(code), arg_text(error),
+				       arg_int(counts ? LIMIT_TRIES : 0)),
+				  err);
+	return cat_change(c, SQL_OBJECT_FAILED,
+			  ARGS(arg_digest(d), arg_int(code), arg_text(error), arg_int(counts),
+			       arg_int(next_try)),
+			  err);
 }
 
 int
 catalogue_object_reset_tries(struct catalogue *c, const struct digest *d, struct err *err)
 {
-	return change(c, SQL_OBJECT_RESET_TRIES, ARGS(arg_digest(d)), err);
+	return cat_change(c, SQL_OBJECT_RESET_TRIES, ARGS(arg_digest(d)), err);
 }
 
 int
 catalogue_object_note_partial(struct catalogue *c, const struct digest *d, const char *url,
 			      const char *etag, struct err *err)
 {
-	return change(c, SQL_OBJECT_PARTIAL, ARGS(arg_digest(d), arg_text(url != NULL ? url : ""),
-						  arg_text(etag != NULL ? etag : "")), err);
+	return cat_change(c, SQL_OBJECT_PARTIAL,
+			  ARGS(arg_digest(d), arg_text(url != NULL ? url : ""),
+			       arg_text(etag != NULL ? etag : "")),
+			  err);
 }
 
 /* An event for every live selected image of the object. */
@@ -407,21 +396,21 @@ int
 catalogue_object_rooted(struct catalogue *c, const struct digest *d, const struct digest *tree,
 			struct err *err)
 {
-	return change(c, SQL_OBJECT_ROOTED, ARGS(arg_digest(d), arg_digest(tree)), err);
+	return cat_change(c, SQL_OBJECT_ROOTED, ARGS(arg_digest(d), arg_digest(tree)), err);
 }
 
 int
 catalogue_object_strict(struct catalogue *c, const struct digest *d, const char *why,
 			struct err *err)
 {
-	return change(c, SQL_OBJECT_STRICT, ARGS(arg_digest(d), arg_text(why)), err);
+	return cat_change(c, SQL_OBJECT_STRICT, ARGS(arg_digest(d), arg_text(why)), err);
 }
 
 int
 catalogue_object_set_tree(struct catalogue *c, const struct digest *d, const struct digest *tree,
 			  struct err *err)
 {
-	return change(c, SQL_OBJECT_SET_TREE, ARGS(arg_digest(d), arg_digest(tree)), err);
+	return cat_change(c, SQL_OBJECT_SET_TREE, ARGS(arg_digest(d), arg_digest(tree)), err);
 }
 
 int

@@ -191,6 +191,18 @@ cat_scope_end(struct catalogue *c, struct cat_scope *s, int rc, struct err *err)
 	return catalogue_commit(c, err);
 }
 
+int
+cat_change(struct catalogue *c, enum sql_id id, const struct cat_arg *args, struct err *err)
+{
+	struct cat_scope scope;
+	int rc = cat_scope_begin(c, &scope, err);
+
+	if (rc != 0)
+		return rc;
+	rc = cat_run(c, id, args, err);
+	return cat_scope_end(c, &scope, rc, err);
+}
+
 /* ---- counts ---------------------------------------------------------------------------------- */
 
 int

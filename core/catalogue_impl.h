@@ -104,6 +104,8 @@ struct cat_scope {
 };
 int cat_scope_begin(struct catalogue *c, struct cat_scope *s, struct err *err);
 int cat_scope_end(struct catalogue *c, struct cat_scope *s, int rc, struct err *err);
+/* One statement in such a scope. */
+int cat_change(struct catalogue *c, enum sql_id id, const struct cat_arg *args, struct err *err);
 
 /* The permanent inode number of a name such as "image:<identifier>". */
 int cat_inode(struct catalogue *c, const char *kind, const char *name, int64_t *ino,
