@@ -8,7 +8,7 @@
  *
  * Formats (linux/fuse.h):
  *
- *	request	header(40) major(4) minor(4) max_readahead(4) flags(4) flags2(4) ...
+ *	request	initial.h
  *	reply	len(4) error(4) unique(8) major(4) minor(4) max_readahead(4) flags(4)
  *		max_background(2) congestion_threshold(2) max_write(4) time_gran(4) max_pages(2)
  *		map_alignment(2) flags2(4) ...
@@ -28,18 +28,15 @@
 
 #include "core/cleanup.h"
 #include "core/log.h"
+#include "fs/initial.h"
 #include "fs/ops.h"
 #include "fs/passreply.h"
 
 enum {
-	ASKED_FLAGS_AT = 52, ASKED_FLAGS2_AT = 56,
 	AGREED_FLAGS_AT = 28, AGREED_FLAGS2_AT = 48,
 	REPLY_MIN = 16 + 24,
 	NOTIFY_RESEND = 7,
 };
-
-#define INIT_EXT (1U << 30)		/* flags: flags2 counts */
-#define INIT2_HAS_RESEND (1U << 7)
 
 int
 session_new(struct session *s, struct fs_context *fs, bool debug, struct err *err)
@@ -53,19 +50,10 @@ session_new(struct session *s, struct fs_context *fs, bool debug, struct err *er
 	return s->fuse != NULL ? 0 : err_set(err, EIO, "libfuse refused to make a session");
 }
 
-static uint32_t
-number_at(const uint8_t *data, size_t at)
-{
-	uint32_t n;
-
-	memcpy(&n, data + at, sizeof(n));
-	return n;
-}
-
 static void
 mask_at(uint8_t *data, size_t at, uint32_t mask)
 {
-	uint32_t n = number_at(data, at) & mask;
+	uint32_t n = initial_number(data, at) & mask;
 
 	memcpy(data + at, &n, sizeof(n));
 }
@@ -75,12 +63,12 @@ static void
 ask_what_was_agreed(uint8_t *asked, size_t len, const uint8_t *agreed, size_t agreed_len)
 {
 	bool more = agreed_len >= AGREED_FLAGS2_AT + 4 &&
-		    (number_at(agreed, AGREED_FLAGS_AT) & INIT_EXT) != 0;
+		    (initial_number(agreed, AGREED_FLAGS_AT) & INITIAL_EXT) != 0;
 
-	mask_at(asked, ASKED_FLAGS_AT, number_at(agreed, AGREED_FLAGS_AT));
-	if (len >= ASKED_FLAGS2_AT + 4)
-		mask_at(asked, ASKED_FLAGS2_AT,
-			more ? number_at(agreed, AGREED_FLAGS2_AT) : 0);
+	mask_at(asked, INITIAL_FLAGS_AT, initial_number(agreed, AGREED_FLAGS_AT));
+	if (len >= INITIAL_FLAGS2_AT + 4)
+		mask_at(asked, INITIAL_FLAGS2_AT,
+			more ? initial_number(agreed, AGREED_FLAGS2_AT) : 0);
 }
 
 /* libfuse's reply to the request, by way of the pipe whose other end the session writes to. */
@@ -93,7 +81,7 @@ ask_libfuse(struct session *s, uint8_t *request, size_t len, int pipe_fd,
 
 	fuse_session_process_buf(s->fuse, &buf);
 	n = read(pipe_fd, reply, SHARED_INIT_MAX);
-	if (n < REPLY_MIN || number_at(reply, 4) != 0)
+	if (n < REPLY_MIN || initial_number(reply, 4) != 0)
 		return err_set(err, EPROTO, "libfuse does not agree with the kernel");
 	*reply_len = (size_t)n;
 	return 0;
@@ -119,14 +107,12 @@ agree(struct session *s, struct shared *shared, int pipe_fd, struct err *err)
 	size_t len = shared->init_len, reply_len = 0;
 	int rc;
 
-	if (len < ASKED_FLAGS_AT + 4 || len > SHARED_INIT_MAX ||
+	if (len < INITIAL_FLAGS_AT + 4 || len > SHARED_INIT_MAX ||
 	    shared->reply_len > SHARED_INIT_MAX)
 		return err_set(err, EPROTO, "there is no first request of the kernel");
 	memcpy(request, shared->init, len);
 	s->takeover = shared->reply_len >= REPLY_MIN;
-	s->resends = len >= ASKED_FLAGS2_AT + 4 &&
-		     (number_at(request, ASKED_FLAGS_AT) & INIT_EXT) != 0 &&
-		     (number_at(request, ASKED_FLAGS2_AT) & INIT2_HAS_RESEND) != 0;
+	s->resends = initial_can_resend(request, len);
 	if (s->takeover)
 		ask_what_was_agreed(request, len, shared->reply, shared->reply_len);
 	rc = ask_libfuse(s, request, len, pipe_fd, reply, &reply_len, err);
