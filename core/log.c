@@ -8,24 +8,29 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/uio.h>
 #include <syslog.h>
 #include <unistd.h>
 
 #include "buf.h"
 #include "limits.h"
+#include "logsink.h"
 
 /*
  * A line is made in a local buffer, escaped, cut, compared with the one before and written in one
- * call.  The mutex protects "last" and "n_repeats" and keeps lines whole.
+ * call.  The mutex protects what is remembered of lines and keeps them whole.
+ *
+ * Once the log did not take a line in time the next ones are tried without any wait, until one is
+ * taken that says how many are missing.
  */
+enum { WAIT_MS = 100 };
+
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char last[LIMIT_LOG_LINE + 1];
 static enum log_level last_level;
-static unsigned long n_repeats;
+static unsigned long n_repeats, n_lost;
 
 static char program[64] = "vmimagefs";
-static bool use_syslog;
+static bool use_syslog, waits = true;
 static atomic_int threshold = LOG_LVL_INFO;
 
 static const char *const names[] = { "error", "warning", "info", "debug" };
@@ -37,9 +42,21 @@ log_open(const char *name, bool to_syslog, enum log_level level)
 	snprintf(program, sizeof(program), "%s", name);
 	use_syslog = to_syslog;
 	atomic_store(&threshold, (int)level);
-	/* LOG_NDELAY: a process in a sandbox cannot make the socket later. */
 	if (to_syslog)
-		openlog(program, LOG_PID | LOG_NDELAY, LOG_DAEMON);
+		logsink_open();
+}
+
+void
+log_never_wait(void)
+{
+	waits = false;
+}
+
+void
+log_renew(void)
+{
+	if (use_syslog)
+		logsink_open();
 }
 
 void
@@ -60,26 +77,38 @@ log_level_parse(const char *name, enum log_level *level)
 	return false;
 }
 
+static bool
+put(enum log_level level, const char *line, int wait_ms)
+{
+	if (use_syslog)
+		return logsink_syslog("/dev/log", priorities[level], program, line, wait_ms);
+	return logsink_write(STDERR_FILENO, program, names[level], line, waits ? -1 : wait_ms);
+}
+
 void
 log_last_words(const char *text)
 {
-	const char *const parts[] = { program, ": ", text, "\n" };
-	struct iovec line[4];
-
-	for (int i = 0; i < 4; i++)
-		line[i] = (struct iovec){ (void *)(uintptr_t)parts[i], strlen(parts[i]) };
 	if (use_syslog)
-		syslog(LOG_ERR, "%s", text);
-	(void)!writev(STDERR_FILENO, line, 4);
+		put(LOG_LVL_ERROR, text, WAIT_MS);
+	logsink_write(STDERR_FILENO, program, NULL, text, WAIT_MS);
+}
+
+static bool
+tell_of_lost(void)
+{
+	char lost[80];
+
+	snprintf(lost, sizeof(lost), "%lu lines are missing here: the log did not take them", n_lost);
+	if (put(LOG_LVL_WARNING, lost, 0))
+		n_lost = 0;
+	return n_lost == 0;
 }
 
 static void
 emit(enum log_level level, const char *line)
 {
-	if (use_syslog)
-		syslog(priorities[level], "%s", line);
-	else
-		fprintf(stderr, "%s: %s: %s\n", program, names[level], line);
+	if ((n_lost > 0 && !tell_of_lost()) || !put(level, line, WAIT_MS))
+		n_lost++;
 }
 
 /* Writes the line, unless it is the last one again: that is counted and said with the next other line. */

@@ -6,8 +6,9 @@
 #include <signal.h>
 #include <stddef.h>
 #include <sys/syscall.h>
-#include <syslog.h>
 #include <unistd.h>
+
+#include "log.h"
 
 enum { KERNEL_SIGSET = 8 };		/* bytes of a signal set, as the kernel counts */
 
@@ -53,13 +54,15 @@ process_close_all_but(const int *keep, size_t n)
 {
 	int first = 3, next;
 
-	closelog();
 	while ((next = next_kept(keep, n, first)) >= 0) {
 		if (next > first && close_range((unsigned)first, (unsigned)next - 1, 0) != 0)
 			return -errno;
 		first = next + 1;
 	}
-	return close_range((unsigned)first, ~0U, 0) != 0 ? -errno : 0;
+	if (close_range((unsigned)first, ~0U, 0) != 0)
+		return -errno;
+	log_renew();
+	return 0;
 }
 
 int
@@ -73,5 +76,6 @@ process_close_from(unsigned first)
 {
 	if (close_range(first, ~0U, 0) != 0 && close_range(first, ~0U, CLOSE_RANGE_CLOEXEC) != 0)
 		return -errno;
+	log_renew();
 	return 0;
 }

@@ -86,6 +86,7 @@ static const struct permission permitted[] = {
 	{ ALL, CALL(geteuid) }, { ALL, CALL(getgid) }, { ALL, CALL(getegid) },
 	{ ALL, CALL(getresuid) }, { ALL, CALL(getresgid) }, { ALL, CALL(capget) },
 	{ ALL, CALL(rseq) }, { ALL, CALL(set_robust_list) }, { ALL, CALL(getrusage) },
+	{ ALL, CALL(pwritev2) },
 
 	{ NOT_VERIFIER, CALL(getppid) }, { NOT_VERIFIER, CALL(uname) },
 	{ NOT_VERIFIER, CALL(sysinfo) }, { NOT_VERIFIER, CALL(sched_getaffinity) },
@@ -114,7 +115,7 @@ static const struct permission permitted[] = {
 	{ STORING | SUPERVISOR, CALL(rename) }, { STORING | SUPERVISOR, CALL(renameat) },
 	{ STORING | SUPERVISOR, CALL(renameat2) }, { STORING | SUPERVISOR, CALL(flock) },
 	{ STORING | SUPERVISOR, CALL(fchmod) },
-	{ STORING, CALL(pwritev) }, { STORING, CALL(pwritev2) }, { STORING, CALL(preadv2) },
+	{ STORING, CALL(pwritev) }, { STORING, CALL(preadv2) },
 	{ STORING, CALL(fdatasync) }, { STORING, CALL(sync_file_range) }, { STORING, CALL(fallocate) },
 	{ STORING, CALL(fadvise64) }, { STORING, CALL(truncate) },
 	{ STORING, CALL(copy_file_range) }, { STORING, CALL(mkdir) }, { STORING, CALL(mkdirat) },

@@ -242,7 +242,7 @@ run_daemon(const struct options *options, struct conf *conf, uid_t uid, gid_t gi
 	err_clear(&err);
 	connection_init(&d.connection);
 	log_open("vmimagefs", !conf->log_to_stderr, conf->log_level);
-	/* Also opens the log's socket, which the supervisor cannot any more. */
+	log_never_wait();
 	log_info("vmimagefs %s starts on '%s'", PACKAGE_VERSION, conf->mountpoint);
 	supervisor_block_signals();
 	rc = prepare(&d, &err);

@@ -155,7 +155,7 @@ workermain(int argc, char **argv)
 		status = refuse(&err);
 	} else {
 		log_open("vmimagefs", !conf->log_to_stderr, conf->log_level);
-		/* Also opens the log's socket, which is barred soon. */
+		log_never_wait();
 		log_debug("worker %s begins", PACKAGE_VERSION);
 		if (err.rc != 0)
 			log_err(LOG_LVL_WARNING, "the configuration of the start goes on", &err);
