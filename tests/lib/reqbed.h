@@ -39,14 +39,14 @@ static pthread_mutex_t answers = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t answered = PTHREAD_COND_INITIALIZER;
 static void *reqbed_userdata;
 
-static void
+static inline void
 req_init(struct fuse_req *req)
 {
 	memset(req, 0, sizeof(*req));
 	pthread_mutex_init(&req->lock, NULL);
 }
 
-static int
+static inline int
 take_answer(fuse_req_t req, int errnum, const char *data, size_t len)
 {
 	pthread_mutex_lock(&session);
@@ -110,7 +110,7 @@ fuse_req_interrupted(fuse_req_t req)
 }
 
 /* What libfuse does when the kernel tells of an interrupt. */
-static void
+static inline void
 interrupt(struct fuse_req *req)
 {
 	fuse_interrupt_func_t func;
@@ -127,7 +127,7 @@ interrupt(struct fuse_req *req)
 	pthread_mutex_unlock(&req->lock);
 }
 
-static bool
+static inline bool
 has_answer(struct fuse_req *req)
 {
 	return atomic_load(&req->n_answers) > 0;
@@ -147,7 +147,7 @@ wait_for_answer(struct fuse_req *req)
 	pthread_mutex_unlock(&answers);
 }
 
-static void
+static inline void
 assert_errno(struct fuse_req *req, int errnum)
 {
 	assert_int_equal(atomic_load(&req->n_answers), 1);
