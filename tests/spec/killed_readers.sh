@@ -137,7 +137,7 @@ for role in worker supervisor starter; do
 	if [ "$role" = worker ]; then
 		check_is "P05 while the $role is stopped a reader waits" "$reader" "$(sleep 0.5; jobs -rp | grep -x "$reader")"
 		kill -KILL "$reader"
-		check "P05 and can be killed" wait_for 1 is_gone "$reader"
+		check "P05 and can be killed" wait_for 10 is_gone "$reader"
 		begin cat "$MNT/images/bad/title"
 	fi
 	kill -CONT "$pid"
