@@ -57,6 +57,7 @@ struct conf {
 	int64_t cache_min_free;		/* bytes, when the percentage is -1 */
 	int64_t read_timeout;		/* seconds; 0: EAGAIN at once */
 	int64_t block_timeout;		/* seconds; of a read that waits for blocks alone */
+	int64_t watchdog;		/* seconds; 0: off */
 	int64_t connect_timeout, stall_timeout;	/* seconds */
 	int64_t fetch_parallel;		/* 1..64 */
 	int64_t limit_rate;		/* bytes a second of one transfer; 0: off */

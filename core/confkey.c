@@ -345,6 +345,7 @@ static const struct confkey keys[] = {
 	{ "evict_selected", "no", AT(evict_selected), CHOICE(no_yes) },
 	{ "read_timeout", "1h", AT(read_timeout), SPAN, .min = 0, .max = YEAR },
 	{ "block_timeout", "25s", AT(block_timeout), SPAN, .min = 1, .max = YEAR },
+	{ "watchdog", "2m", AT(watchdog), SPAN, .none = "off", .min = 1, .max = DAY },
 	{ "connect_timeout", "15s", AT(connect_timeout), SPAN, .min = 1, .max = HOUR },
 	{ "stall_timeout", "30s", AT(stall_timeout), SPAN, .min = 1, .max = HOUR },
 	{ "fetch_parallel", "4", AT(fetch_parallel), .set = set_number, .show = show_number,

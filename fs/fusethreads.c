@@ -38,6 +38,8 @@ struct fusethreads {
 	void (*ended)(void *arg);
 	void *arg;
 	atomic_bool stop;
+	atomic_uint n_waiting, n_finished;
+	unsigned finished_before;	/* of fusethreads_answer() */
 	unsigned n;
 	pthread_t threads[];
 };
@@ -80,13 +82,17 @@ thread_main(void *arg)
 
 	prctl(PR_SET_NAME, "fuse");
 	while (!atomic_load(&t->stop) && !fuse_session_exited(t->session)) {
-		int n = fuse_session_receive_buf(t->session, &buf);
+		int n;
 
+		atomic_fetch_add(&t->n_waiting, 1);
+		n = fuse_session_receive_buf(t->session, &buf);
+		atomic_fetch_sub(&t->n_waiting, 1);
 		if (n == -EINTR || n == -EAGAIN)
 			continue;
 		if (n <= 0)
 			break;
 		process(t, &buf);
+		atomic_fetch_add(&t->n_finished, 1);
 	}
 	free(buf.mem);
 	if (!atomic_load(&t->stop))
@@ -125,6 +131,16 @@ fusethreads_start(struct fusethreads **out, unsigned n, struct fuse_session *ses
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	*out = t;
 	return rc == 0 ? 0 : err_set(err, rc, "cannot start the FUSE threads");
+}
+
+bool
+fusethreads_answer(struct fusethreads *t)
+{
+	unsigned finished = atomic_load(&t->n_finished);
+	bool moves = finished != t->finished_before;
+
+	t->finished_before = finished;
+	return moves || atomic_load(&t->n_waiting) > 0;
 }
 
 /* A signal that arrives just before the read is lost: repeat until it has ended. */

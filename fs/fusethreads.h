@@ -5,6 +5,7 @@
 #ifndef VMI_FUSETHREADS_H
 #define VMI_FUSETHREADS_H
 
+#include <stdbool.h>
 #include "core/err.h"
 
 enum { FUSETHREADS_SPARE = 2 };	/* so many never wait for the disk (disk.h) */
@@ -20,6 +21,12 @@ unsigned fusethreads_count(unsigned wanted);
 int fusethreads_start(struct fusethreads **out, unsigned n, struct fuse_session *session,
 		      struct handles *handles, void (*ended)(void *arg), void *arg,
 		      struct err *err);
+
+/*
+ * Whether one of them waits for a request, or has finished one since this was asked last.  One thread
+ * at a time asks.
+ */
+bool fusethreads_answer(struct fusethreads *t);
 
 /* Each ends after the request that it is busy with; waits for that.  NULL is fine. */
 void fusethreads_stop(struct fusethreads *t);

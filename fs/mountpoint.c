@@ -303,6 +303,23 @@ mountpoint_is_mounted(const struct mountpoint *m)
 	return look_where(m, &top) != GONE;
 }
 
+/* MNT_FORCE first cuts; held by us, the mount is busy, and is not taken away by it. */
+void
+mountpoint_cut(const struct mountpoint *m)
+{
+	struct mounted top;
+	int held;
+
+	if (look_where(m, &top) != ON_TOP)
+		return;
+	held = open(m->path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (held < 0)
+		log_warning("cannot hold '%s': %s", m->path, strerrordesc_np(errno));
+	else if (umount2(m->path, UMOUNT_NOFOLLOW | MNT_FORCE) != 0 && errno != EBUSY)
+		log_warning("cannot cut '%s': %s", m->path, strerrordesc_np(errno));
+	close_keep_errno(held);
+}
+
 static int
 unmount_top(const struct mountpoint *m, struct err *err)
 {

@@ -40,6 +40,13 @@ int mountpoint_mount(struct mountpoint *m, const char *source, int fuse_fd, bool
 bool mountpoint_is_mounted(const struct mountpoint *m);
 
 /*
+ * Ends the connection behind our mount, whoever else has a descriptor of it: all that wait get
+ * ENOTCONN.  The mount stays.  Nothing happens where it cannot be named any more (detached, covered).
+ * CAP_SYS_ADMIN.
+ */
+void mountpoint_cut(const struct mountpoint *m);
+
+/*
  * Unmounts; a busy one is detached, so that new opens see the directory below.  One that another
  * file system lies over stays: CODE_BUSY.  CAP_SYS_ADMIN.
  */

@@ -57,6 +57,7 @@ struct shared {
 	uint8_t init[SHARED_INIT_MAX];	/* the kernel's INIT request */
 
 	/* By workers. */
+	atomic_uint beats;		/* signs of life (pulse.h) */
 	uint32_t reply_len;		/* 0: INIT was never answered */
 	uint8_t reply[SHARED_INIT_MAX];
 	uint64_t shown;			/* tree_fingerprint() of what the kernel was told; 0: unknown */

@@ -11,6 +11,10 @@
  * no worker for OUTAGE_MS, the connection is ended: whoever waits gets an error, and the next worker
  * that is prepared gets a new mount in the same place.
  *
+ * A worker that shows no sign of life (pulse.h) is killed.  One that a disk holds does not end even
+ * then: the connection is cut after OUTAGE_MS all the same, and there is no other worker before it has
+ * ended.
+ *
  * An exchange (USR2, `reload --binary') tries the program on disk beside the worker: only when that
  * is loaded is the worker told to leave.  If the new one comes to nothing after all, the program
  * before goes on.
@@ -34,75 +38,6 @@ enum {
 	LEAVE_MS = 5000,
 	OUTAGE_MS = 20000,
 };
-
-/* ---- what is shown -------------------------------------------------------------------------- */
-
-static enum worker_phase
-phase_of(const struct supervisor *s)
-{
-	if (s->state == STOPPING)
-		return WORKER_STOPPING;
-	if (s->now.step == PROC_SERVING && s->next.step != PROC_NONE)
-		return WORKER_EXCHANGING;
-	if (s->now.step == PROC_SERVING)
-		return WORKER_SERVING;
-	return s->now.pid == 0 && s->start_at != 0 ? WORKER_WAITING : WORKER_STARTING;
-}
-
-void
-succession_show(struct supervisor *s)
-{
-	struct worker_state *w = &s->shown;
-	enum worker_phase phase = phase_of(s);
-	int rc;
-
-	if (phase != w->phase || w->since == 0)
-		w->since = stamp_now();
-	w->phase = phase;
-	w->supervisor = getpid();
-	w->worker = s->now.pid;
-	memcpy(w->version, s->now.version, sizeof(w->version));
-	w->next_start = 0;
-	if (phase == WORKER_WAITING)
-		w->next_start = stamp_now() + (s->start_at - io_monotonic_ms() + 999) / 1000;
-	rc = worker_state_write(s->setup->conf->run_dir, w);
-	if (rc != 0)
-		log_warning("'%s/" WORKERSTATE_FILE "' cannot be written: %s",
-			    s->setup->conf->run_dir, strerrordesc_np(-rc));
-}
-
-static void
-keep_text(char to[WORKERSTATE_TEXT], const char *from)
-{
-	size_t len = strnlen(from, WORKERSTATE_TEXT - 1);
-
-	memcpy(to, from, len);
-	to[len] = '\0';
-}
-
-/* For the worker's own status. */
-static void
-describe_history(const struct supervisor *s, struct note *note)
-{
-	const struct worker_state *w = &s->shown;
-	char stamp[STAMP_BYTES];
-
-	note->rc = (int32_t)w->restarts;
-	if (w->last_end == 0)
-		return;
-	stamp_format(w->last_end, stamp);
-	snprintf(note->text, sizeof(note->text), "%s %s", stamp, w->last_cause);
-}
-
-static void
-tell_history(const struct supervisor *s)
-{
-	struct note note;
-
-	note_init(&note, NOTE_HISTORY);
-	describe_history(s, &note);
-	workerproc_send(&s->now, &note, -1);
-}
 
 /* ---- starting ------------------------------------------------------------------------------- */
 
@@ -151,7 +86,7 @@ give_turn(struct supervisor *s)
 	struct note note;
 
 	note_init(&note, NOTE_GO);
-	describe_history(s, &note);
+	succession_describe(s, &note);
 	workerproc_send(&s->now, &note, s->handover);
 	close_keep_errno(steal_fd(&s->handover));
 	workerproc_enter(&s->now, PROC_PREPARING);
@@ -163,6 +98,9 @@ give_turn(struct supervisor *s)
 static void
 end_connection(struct supervisor *s)
 {
+	/* A worker that cannot end has it, too. */
+	if (s->now.pid != 0)
+		mountpoint_cut(s->setup->mountpoint);
 	connection_end(s->setup->connection);
 	backings_release(&s->backings);
 	s->outage_at = 0;
@@ -224,7 +162,7 @@ give_connection(struct supervisor *s)
 static void
 note_exchange(struct supervisor *s, const char *outcome)
 {
-	keep_text(s->shown.exchange, outcome);
+	succession_keep_text(s->shown.exchange, outcome);
 	succession_show(s);
 }
 
@@ -236,7 +174,7 @@ exchange_failed(struct supervisor *s, const struct err *why)
 	s->shown.last_end = stamp_now();
 	snprintf(s->shown.last_cause, sizeof(s->shown.last_cause),
 		 "the program on disk could not take over: %.400s", why->text);
-	tell_history(s);
+	succession_tell_history(s);
 }
 
 void
@@ -292,6 +230,19 @@ take_loaded(struct supervisor *s, struct workerproc *p, struct note *note)
 		give_turn(s);
 }
 
+static long long
+watchdog_ms(const struct supervisor *s)
+{
+	return s->setup->conf->watchdog * 1000;
+}
+
+static void
+watch(struct supervisor *s)
+{
+	pulsewatch_begin(&s->pulse, atomic_load(&s->setup->shared->beats), io_monotonic_ms(),
+			 watchdog_ms(s));
+}
+
 static void
 take_ready(struct supervisor *s, struct workerproc *p)
 {
@@ -300,6 +251,7 @@ take_ready(struct supervisor *s, struct workerproc *p)
 	workerproc_enter(p, PROC_SERVING);
 	s->ready_at = p->since;
 	s->outage_at = 0;
+	watch(s);
 	if (p->on_disk) {
 		keeper_adopt(s->setup->keeper);
 		note_exchange(s, "done");
@@ -416,7 +368,7 @@ wait_for_next(struct supervisor *s, int status, const struct err *why)
 	s->ready_at = 0;
 	s->shown.restarts++;
 	s->shown.last_end = stamp_now();
-	keep_text(s->shown.last_cause, why->text);
+	succession_keep_text(s->shown.last_cause, why->text);
 	if (wait == 0)
 		log_err(LOG_LVL_ERROR, "starting another worker", why);
 	else
@@ -566,17 +518,43 @@ limit_of(const struct workerproc *p)
 	return 0;
 }
 
+/* Readers wait for it; if the disk holds it, longer than they should. */
 static void
-kill_slow(struct workerproc *p, long long now)
+kill_serving(struct supervisor *s, long long now)
+{
+	workerproc_kill(&s->now);
+	if (s->outage_at == 0 && s->setup->connection->fd >= 0)
+		s->outage_at = now + OUTAGE_MS;
+}
+
+static void
+kill_slow(struct supervisor *s, struct workerproc *p, long long now)
 {
 	long long limit = limit_of(p);
 
 	if (limit == 0 || now < limit)
 		return;
-	if (p->step != PROC_LEAVING)
-		err_set(&p->why, ETIMEDOUT, "the worker does not get ready");
-	workerproc_kill(p);
 	p->since = now;		/* once in a while, until it has ended */
+	if (p->step == PROC_LEAVING) {
+		kill_serving(s, now);
+	} else {
+		err_set(&p->why, ETIMEDOUT, "the worker does not get ready");
+		workerproc_kill(p);
+	}
+}
+
+static void
+kill_silent(struct supervisor *s, long long now)
+{
+	if (s->now.step != PROC_SERVING ||
+	    !pulsewatch_is_silent(&s->pulse, atomic_load(&s->setup->shared->beats), now,
+				  watchdog_ms(s)))
+		return;
+	err_set(&s->now.why, ETIMEDOUT, "the worker has shown no sign of life for %lld s",
+		watchdog_ms(s) / 1000);
+	log_err(LOG_LVL_ERROR, "killing it", &s->now.why);
+	succession_keep_text(s->shown.last_cause, s->now.why.text);
+	kill_serving(s, now);
 }
 
 static void
@@ -586,6 +564,7 @@ end_outage(struct supervisor *s)
 	if (s->now.step == PROC_CONNECTED || s->now.step == PROC_LEAVING)
 		workerproc_kill(&s->now);
 	end_connection(s);
+	succession_show(s);
 }
 
 void
@@ -595,8 +574,9 @@ succession_run(struct supervisor *s)
 
 	if (s->state == STOPPING)
 		return;
-	kill_slow(&s->now, now);
-	kill_slow(&s->next, now);
+	kill_slow(s, &s->now, now);
+	kill_slow(s, &s->next, now);
+	kill_silent(s, now);
 	if (s->outage_at != 0 && now >= s->outage_at)
 		end_outage(s);
 	if (s->start_at != 0 && now >= s->start_at && s->now.pid == 0)
@@ -617,6 +597,8 @@ succession_due(const struct supervisor *s)
 	if (s->state == STOPPING)
 		return 0;
 	due = sooner(due, limit_of(&s->now));
+	if (s->now.step == PROC_SERVING)
+		due = sooner(due, s->pulse.look_at);
 	return sooner(due, limit_of(&s->next));
 }
 

@@ -6,7 +6,8 @@
  *              and an answer is a fact.  It has no descriptor of the connection, so that it cannot
  *              hold up its end, and we do not ask ourselves, because we could hang with it
  *   SERVING    the front process may return to the shell.  Workers come and go (succession.c)
- *   STOPPING   unmounted (or detached); the worker has STOP_MS to end, then it is killed
+ *   STOPPING   unmounted (or detached); the worker has STOP_MS to end, then it is killed, and after
+ *              as long again left to itself
  *
  * STARTING -> PROBING -> SERVING -> STOPPING -> end.  Before the mount is SERVING it ends when the
  * worker does.
@@ -200,16 +201,22 @@ next_timeout(struct supervisor *s)
 		return left > 60000 ? 60000 : (int)left;
 	if (s->state != STOPPING)
 		return 0;
+	if (s->killed) {
+		log_error("the worker cannot end before a disk answers, and is left to itself");
+		s->alone = true;
+		return 0;
+	}
 	log_error("the worker does not end within %d s and is killed", STOP_MS / 1000);
 	workerproc_kill(&s->now);
-	s->deadline = 0;
-	return -1;
+	s->killed = true;
+	s->deadline = io_monotonic_ms() + STOP_MS;
+	return STOP_MS;
 }
 
 static void
 serve(struct supervisor *s)
 {
-	while (s->state != STOPPING || !succession_is_over(s)) {
+	while (s->state != STOPPING || !(s->alone || succession_is_over(s))) {
 		struct pollfd polled[4] = {
 			{ .fd = s->signals, .events = POLLIN },
 			{ .fd = s->now.notes, .events = POLLIN },

@@ -1,6 +1,7 @@
 /*
- * supervisor_impl.h - the supervisor's insides: supervisor.c (the life of the mount) and
- * succession.c (its workers, one after the other).  Nothing else includes it.
+ * supervisor_impl.h - the supervisor's insides: supervisor.c (the life of the mount), succession.c
+ * (its workers, one after the other) and succession_show.c (what is told of them).  Nothing else
+ * includes it.
  */
 #ifndef VMI_SUPERVISOR_IMPL_H
 #define VMI_SUPERVISOR_IMPL_H
@@ -9,6 +10,7 @@
 #include "backing.h"
 #include "core/restarts.h"
 #include "core/workerstate.h"
+#include "pulse.h"
 #include "supervisor.h"
 #include "workerproc.h"
 
@@ -20,7 +22,9 @@ struct supervisor {
 	pid_t probe;			/* 0: none */
 	int signals;
 	bool served;			/* was SERVING once */
-	long long deadline;		/* STOPPING: monotonic ms; 0: the worker was killed */
+	long long deadline;		/* STOPPING: monotonic ms */
+	bool killed;			/* STOPPING: the worker was, and does not end */
+	bool alone;			/* STOPPING: without it */
 	struct err *err;		/* what ended us */
 	int rc;
 
@@ -32,6 +36,7 @@ struct supervisor {
 	int handover;			/* what the one before has left for the next; -1: nothing */
 	long long start_at;		/* monotonic ms: a worker is to be started; 0: no */
 	long long ready_at;		/* the one now works since */
+	struct pulsewatch pulse;
 	long long outage_at;		/* readers have waited long enough; 0: they need not wait */
 	struct worker_state shown;
 };
@@ -54,6 +59,11 @@ void succession_cut(struct supervisor *s);	/* that one is over */
 bool succession_is_over(const struct supervisor *s);	/* no worker is left */
 void succession_run(struct supervisor *s);	/* what is due by time */
 long long succession_due(const struct supervisor *s);	/* monotonic ms of the next; 0: never */
+
+/* succession_show.c */
 void succession_show(struct supervisor *s);	/* writes run_dir/worker */
+void succession_keep_text(char to[WORKERSTATE_TEXT], const char *from);	/* cut to its place */
+void succession_describe(const struct supervisor *s, struct note *note);
+void succession_tell_history(const struct supervisor *s);
 
 #endif

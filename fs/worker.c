@@ -7,6 +7,7 @@
  *                   them may be in the store at the same time (fusethreads.h, disk.h)
  *   disk            two that do what waits for the store when no FUSE thread does
  *   deadline        answers parked reads that have waited too long (blobs.c)
+ *   pulse           shows the supervisor that we live (pulse.h)
  *   errands         the same for what is not a read (errand.c)
  *   notifier        tells the kernel what to forget (notify.c)
  *
@@ -51,6 +52,7 @@
 #include "fs/options.h"
 #include "fs/ovaread.h"
 #include "fs/passreply.h"
+#include "fs/pulse.h"
 #include "fs/readahead.h"
 #include "fs/session.h"
 #include "fs/statustext.h"
@@ -74,6 +76,7 @@ struct worker {
 	struct history history;
 	struct session session;
 	struct fusethreads *threads;
+	struct pulse *pulse;
 	pthread_t engine_thread;
 	bool retiring;			/* another worker waits for our end */
 	int ended_fd;			/* eventfd: the mount is gone */
@@ -351,6 +354,15 @@ end_mount(void *arg)
 		log_debug("ended_fd: %s", strerrordesc_np(errno));
 }
 
+/* It comes back if what parks reads can be had. */
+static bool
+is_alive(void *arg)
+{
+	const struct worker *w = arg;
+
+	return fusethreads_answer(w->threads) && blobs_parked(w->blobs) >= 0;
+}
+
 /* With few FUSE threads the store is left to threads that do nothing else. */
 static struct disk *
 make_disk(const struct worker_args *args)
@@ -509,8 +521,11 @@ start_threads(struct worker *w, struct err *err)
 
 	if (rc != 0)
 		return err_set(err, rc, "cannot start the engine's thread");
-	return fusethreads_start(&w->threads, fusethreads_count(w->args->max_threads),
-				 w->session.fuse, &w->handles, end_mount, w, err);
+	rc = fusethreads_start(&w->threads, fusethreads_count(w->args->max_threads),
+			       w->session.fuse, &w->handles, end_mount, w, err);
+	if (rc == 0)
+		w->pulse = pulse_start(&w->args->shared->beats, is_alive, w);
+	return rc;
 }
 
 /* The steps of note.h, each told when it is done. */
@@ -590,6 +605,7 @@ retire(struct worker *w)
 		blobs_end(w->blobs);
 		errands_end(w->errands);
 	}
+	pulse_stop(steal_ptr(&w->pulse));
 	fusethreads_stop(steal_ptr(&w->threads));
 	/* What is counted is answered, too, or neither. */
 	disk_stop(w->disk);
@@ -619,6 +635,7 @@ stop(struct worker *w)
 	/* Before the FUSE threads: the kernel may be waiting for a lookup while it is told something. */
 	notifier_free(w->fs.notifier);
 	w->fs.notifier = NULL;
+	pulse_stop(steal_ptr(&w->pulse));
 	fusethreads_stop(steal_ptr(&w->threads));
 	/* Its lanes may be telling us what landed. */
 	engine_free(w->engine);
