@@ -118,6 +118,16 @@ candidate_load(struct candidate *c, const struct conf *conf, const struct digest
 	return 0;
 }
 
+/* What has no code says nothing of the message: the verifier could not read it, or confine itself. */
+static void
+forget_trouble(struct verdict *v)
+{
+	if (v->code != CODE_NONE)
+		return;
+	verdict_release(v);
+	verdict_init(v);
+}
+
 int
 candidate_verify(struct candidate *c, struct starter *starter, struct err *err)
 {
@@ -126,13 +136,14 @@ candidate_verify(struct candidate *c, struct starter *starter, struct err *err)
 	rc = verify_message(starter, c->message.data, c->message.len, &c->verdict, err);
 	if (rc != 0)
 		return rc;
-	if (c->verdict.rc != 0) {
-		err_set(err, -c->verdict.rc, "%s", c->verdict.text);
+	rc = c->verdict.rc;
+	if (rc != 0) {
+		err_set(err, -rc, "%s", c->verdict.text);
 		if (err != NULL)
 			err->code = c->verdict.code;
-		return c->verdict.rc;
+		forget_trouble(&c->verdict);
 	}
-	return 0;
+	return rc;
 }
 
 int

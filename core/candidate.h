@@ -18,7 +18,7 @@
 struct candidate {
 	struct buf message;		/* verbatim */
 	struct digest digest;		/* of message */
-	struct verdict verdict;		/* also set when the signature is refused */
+	struct verdict verdict;		/* also set when the signature is refused; rc 0: it was not judged */
 	struct imagelist *list;		/* NULL until the signature is accepted */
 };
 

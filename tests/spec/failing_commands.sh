@@ -98,6 +98,14 @@ check_is 'A16 B34 once' "0 0 ${before#* } CorruptHealed" "$(ctl -q verify --fix 
 tiny_load good
 
 pki_revoke root alice && pki_crl root && pki_trust_crl "$CERTS" root || bail 'no CRL'
+# A verifier that cannot work says nothing of the list.
+tiny_save revoked
+printf '%s ' "LD_PRELOAD=$SHIM_SO" SHIM_FAIL=read:1+:EIO SHIM_PROGRAM=vmimagefs-verifier "SHIM_SKIP=$CERTS" SHIM_COUNT= >"$SITE/faults"
+check_status 'P13 S10 a verifier that cannot read the message is no verdict' 5 ctl -q expire --recheck
+: >"$SITE/faults"
+check 'P13 S10 and is asked again, though the CRLs are those of then' ctl -q expire --recheck
+check_like 'P13 S10 so that a revoked signer is found' '^tiny +distrusted' "$(ctl subscriptions)"
+tiny_load revoked
 swept_ctl revoked 'a list whose signer is revoked is withdrawn, or found anew' expire
 
 # ---- taking over a site of vmcatcher's ----------------------------------------------------------------
