@@ -182,17 +182,21 @@ else
 	check 'B04 with quota again the image is fetched' reads_again quota-1
 	mount_down
 
-	shimmed SHIM_FAIL=pwrite:2:EDQUOT "SHIM_PATH=$partial"
+	# A read of the page cache whose readahead failed asks the daemon once more, on a busy machine so late
+	# that this is a new try: a fault that has gone by then is nobody's error.
+	shimmed SHIM_FAIL=pwrite:2+:EDQUOT "SHIM_PATH=$partial"
 	arm
 	check 'B04 a quota that is used up on the way is ENOSPC to the reader' fails quota-2 ENOSPC
-	check 'B04 the second try has all bytes' reads_again quota-2
+	disarm
+	check 'B04 the next try has all bytes' reads_again quota-2
 	mount_down
 
-	shimmed SHIM_FAIL=pwrite:2:EIO "SHIM_PATH=$partial"
+	shimmed SHIM_FAIL=pwrite:2+:EIO "SHIM_PATH=$partial"
 	arm
 	check 'B05 a write error is EIO to the reader' fails write-1 EIO
 	check 'B05 nothing is left of the image' wait_for "$VMI_PATIENCE" no_partials "$SITE/cache"
-	check 'B05 the second try has all bytes' reads_again write-1
+	disarm
+	check 'B05 the next try has all bytes' reads_again write-1
 	mount_down
 
 	shimmed SHIM_FAIL=fdatasync:1:EIO "SHIM_PATH=$partial"
