@@ -427,7 +427,7 @@ int catalogue_object_set_tree(struct catalogue *c, const struct digest *d,
 			      const struct digest *tree, struct err *err);
 /*
  * Bytes are bad, in the store or as they were signed: event CorruptFound, once until healed or (of
- * an object that is not verified) a list is applied again.  degraded: of a verified file, and they
+ * an object that is neither verified nor was available) a list is applied again.  degraded: of a verified file, and they
  * could not be healed so far; why stands in error.  Healed: event CorruptHealed, no longer
  * degraded.
  */
@@ -436,7 +436,8 @@ int catalogue_object_corrupt(struct catalogue *c, const struct digest *d, const 
 int catalogue_object_healed(struct catalogue *c, const struct digest *d, const char *how,
 			    int64_t now, struct err *err);
 /*
- * The file is gone or bad: state MISSING with the reason.  Event CorruptFound if it was VERIFIED.
+ * The file is gone or bad: state MISSING with the reason.  Event CorruptFound if it was VERIFIED, and
+ * CorruptHealed when it is so again.
  * If only withdrawn images name it, they are marked purged and the row goes.
  */
 int catalogue_object_lost(struct catalogue *c, const struct digest *d, const char *why, int64_t now,

@@ -145,9 +145,13 @@
 	" (SELECT count(*) FROM attested t WHERE t.attestation = a.id)" \
 	" FROM attestation a LEFT JOIN endorser e ON e.id = a.endorser "
 
+/* Whoever was told that it is available, and then that it is bad, is to be told when it is healed. */
+#define STILL_CORRUPT \
+	"corrupt = CASE WHEN state = 'verified' OR EXISTS (SELECT 1 FROM image i" \
+	" WHERE i.sha512 = object.digest AND i.announced = 1) THEN corrupt ELSE 0 END,"
 /* What is not stored may be tried anew. */
 #define RETRY \
-	"UPDATE object SET tries = 0, next_try = 0, strict_reason = '', corrupt = 0," \
+	"UPDATE object SET tries = 0, next_try = 0, strict_reason = ''," STILL_CORRUPT \
 	" state = CASE state WHEN 'failed' THEN 'missing' ELSE state END" \
 	" WHERE state <> 'verified' AND digest IN (SELECT t.sha512 FROM attested t" \
 	" JOIN attestation a ON a.id = t.attestation WHERE "
@@ -387,7 +391,7 @@ static const char *const statements[N_SQL] = {
 [SQL_OBJECT_RENEW] = "UPDATE object SET size = ?2, tries = 0, next_try = 0,"
 	" strict_reason = CASE WHEN state <> 'verified' OR (?3 IS NOT NULL AND ?3 NOT IN ("
 	ROOTS("object.digest", "object.size") ")) THEN '' ELSE strict_reason END,"
-	" corrupt = CASE state WHEN 'verified' THEN corrupt ELSE 0 END,"
+	STILL_CORRUPT
 	" state = CASE WHEN state = 'failed' THEN 'missing' ELSE state END WHERE digest = ?1"
 	" AND (size <> ?2 OR tries <> 0 OR next_try <> 0 OR state = 'failed'"
 	" OR strict_reason <> '' OR corrupt <> 0)",
@@ -419,10 +423,10 @@ static const char *const statements[N_SQL] = {
 	" state = CASE WHEN state = 'failed' THEN 'missing' ELSE state END WHERE digest = ?1",
 [SQL_OBJECT_PARTIAL] = "UPDATE object SET etag_url = ?2, etag = ?3 WHERE digest = ?1",
 [SQL_OBJECT_LOST] = "UPDATE object SET state = 'missing', code = ?3, error = ?2, tries = 0,"
-	" next_try = 0, fetched = 0, tree = NULL, degraded = 0, corrupt = 0, strict_reason = ''"
-	" WHERE digest = ?1",
+	" next_try = 0, fetched = 0, tree = NULL, degraded = 0, strict_reason = '',"
+	" corrupt = max(corrupt, state = 'verified') WHERE digest = ?1",
 [SQL_OBJECT_PURGED] = "UPDATE object SET state = 'missing', fetched = 0, tree = NULL,"
-	" degraded = 0, corrupt = 0, strict_reason = '' WHERE digest = ?1",
+	" degraded = 0, strict_reason = '' WHERE digest = ?1",
 /* Lists before attestations, each in the order of their images. */
 [SQL_OBJECT_SIDECARS] = "SELECT uri, list_id FROM ("
 	"SELECT CASE m.verity_uri WHEN '' THEN m.uri || '.fsv' ELSE m.verity_uri END AS uri,"

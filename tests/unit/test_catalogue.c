@@ -373,6 +373,41 @@ lost_object(void **state)
 	object_row_release(&o);
 }
 
+/* In all ways in which a file goes that was found bad; each time handlers learn when it is right again. */
+static void
+lost_object_comes_back(void **state)
+{
+	struct fixture *f = *state;
+	int64_t sub = subscribe(f, LIST, SELECT_ALL), mark;
+	struct digest d = content('a');
+
+	publish(f, sub, "1", ENTRIES(IMG("a", "1", 'a')));
+	store_content(f, 'a');
+	mark = catalogue_event_last(f->c);
+	assert_int_equal(catalogue_object_lost(f->c, &d, "size differs", NOW, &f->err), 0);
+	store_content(f, 'a');
+	assert_events(f, mark, "[CorruptFound a], [CorruptHealed a]");
+	mark = catalogue_event_last(f->c);
+	assert_int_equal(catalogue_object_lost(f->c, &d, "size differs", NOW, &f->err), 0);
+	publish(f, sub, "2", ENTRIES(IMG("a", "1", 'a', .title = "New")));
+	store_content(f, 'a');
+	assert_events(f, mark, "[CorruptFound a], [CorruptHealed a]");
+	mark = catalogue_event_last(f->c);
+	assert_int_equal(catalogue_object_corrupt(f->c, &d, "granule 7", true, NOW, &f->err), 0);
+	assert_int_equal(catalogue_object_lost(f->c, &d, "granule 7", NOW, &f->err), 0);
+	store_content(f, 'a');
+	assert_events(f, mark, "[CorruptFound a], [CorruptHealed a]");
+	mark = catalogue_event_last(f->c);
+	assert_int_equal(catalogue_object_corrupt(f->c, &d, "granule 7", true, NOW, &f->err), 0);
+	assert_int_equal(catalogue_object_evicted(f->c, &d, &f->err), 0);
+	assert_int_equal(catalogue_object_left(f->c, &d, &f->err), 0);
+	store_content(f, 'a');
+	assert_events(f, mark, "[CorruptFound a], [CorruptHealed a]");
+	mark = catalogue_event_last(f->c);
+	store_content(f, 'a');
+	assert_events(f, mark, "");
+}
+
 static int
 count_source(void *arg, const char *uri, const char *list_id)
 {
@@ -551,6 +586,8 @@ main(void)
 		T("a new list version lets failed images be tried again", tries_by_version),
 		T("a failed try is seen at the image", failure_bumps_image),
 		T("a damaged object is reported and wanted again", lost_object),
+		T("B09 a damaged object that is fetched again is reported as healed",
+		  lost_object_comes_back),
 		T("an object may be fetched from every live image's address", sources),
 		T("a purged object leaves its expired row", purge),
 		T("inode numbers return with the name, row ids do not", stable_inodes),
