@@ -429,24 +429,24 @@ catalogue_unlink(struct catalogue *c, const char *endorser, int64_t subscription
 	return cat_scope_end(c, &scope, rc, err);
 }
 
-bool
-catalogue_is_linked(struct catalogue *c, int64_t endorser, int64_t subscription)
+int
+catalogue_link_read(struct catalogue *c, int64_t endorser, int64_t subscription, bool *linked,
+		    struct err *err)
 {
 	int64_t value;
-	bool found = false;
 
+	*linked = false;
+	if (subscription == 0)
+		return cat_int(c, SQL_LINK_SUBSCRIPTIONS, ARGS(arg_int(endorser)), &value, linked,
+			       err);
 	return cat_int(c, SQL_LINK_EXISTS, ARGS(arg_int(endorser), arg_int(subscription)), &value,
-		       &found, NULL) == 0 &&
-	       found;
+		       linked, err);
 }
 
 bool
-catalogue_has_links(struct catalogue *c, int64_t endorser)
+catalogue_is_linked(struct catalogue *c, int64_t endorser, int64_t subscription)
 {
-	int64_t value;
-	bool found = false;
+	bool linked;
 
-	return cat_int(c, SQL_LINK_SUBSCRIPTIONS, ARGS(arg_int(endorser)), &value, &found,
-		       NULL) == 0 &&
-	       found;
+	return catalogue_link_read(c, endorser, subscription, &linked, NULL) == 0 && linked;
 }

@@ -125,8 +125,10 @@ int catalogue_link(struct catalogue *c, const char *endorser, int64_t subscripti
 		   struct err *err);
 int catalogue_unlink(struct catalogue *c, const char *endorser, int64_t subscription,
 		     struct err *err); /* -ENOENT if not linked */
-bool catalogue_is_linked(struct catalogue *c, int64_t endorser, int64_t subscription);
-bool catalogue_has_links(struct catalogue *c, int64_t endorser);	/* to any subscription */
+/* subscription 0: to any.  What is decided by it must not take a failed read for no link. */
+int catalogue_link_read(struct catalogue *c, int64_t endorser, int64_t subscription, bool *linked,
+			struct err *err);
+bool catalogue_is_linked(struct catalogue *c, int64_t endorser, int64_t subscription); /* to show */
 
 /* ---- subscriptions --------------------------------------------------------------------------- */
 

@@ -191,6 +191,7 @@ struct judging {
 	char *registered;		/* owner of the credential, linked or not */
 	char *linked;			/* who may sign this */
 	struct err refusal;		/* of an endorser's switches */
+	struct err *err;
 };
 
 static bool
@@ -204,31 +205,36 @@ holds(const struct endorser_row *e, const struct verdict *v)
 }
 
 /* Whether the endorser may speak of this at all, whatever the signature is like. */
-static bool
-may_sign(struct judging *j, const struct endorser_row *e)
+static int
+may_sign(struct judging *j, const struct endorser_row *e, bool *may)
 {
+	*may = false;
 	if (e->blocks_only && !j->blocks) {
 		err_refuse(&j->refusal, CODE_NOT_LINKED,
 			   "endorser '%s' may sign block digests only (--blocks-only), no list",
 			   e->name);
-		return false;
+		return 0;
 	}
-	if (j->blocks)
-		return e->blocks_only || catalogue_has_links(j->c, e->id);
-	return j->subscription == 0 || catalogue_is_linked(j->c, e->id, j->subscription);
+	*may = e->blocks_only || (!j->blocks && j->subscription == 0);
+	if (*may)
+		return 0;
+	return catalogue_link_read(j->c, e->id, j->subscription, may, j->err);
 }
 
 static int
 judge_one(void *arg, const struct endorser_row *e)
 {
 	struct judging *j = arg;
+	bool may;
+	int rc;
 
 	if (!holds(e, j->verdict))
 		return 0;
 	free(j->registered);
 	j->registered = xstrdup(e->name);
-	if (!may_sign(j, e))
-		return 0;
+	rc = may_sign(j, e, &may);
+	if (rc != 0 || !may)
+		return rc;
 	if (j->verdict->weak_digest && !e->allow_sha1) {
 		err_refuse(&j->refusal, CODE_WEAK,
 			   "the message is signed with SHA-1, which endorser '%s' may not use: "
@@ -255,6 +261,7 @@ judge_signer(struct judging *j, char **name, struct err *err)
 	int rc;
 
 	*name = NULL;
+	j->err = err;
 	if (v->subject == NULL || v->issuer == NULL)
 		return err_refuse(err, CODE_SIGNATURE, "the message names no signer");
 	rc = catalogue_endorser_each(j->c, judge_one, j, err);
