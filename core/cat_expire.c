@@ -120,7 +120,6 @@ expire_lists(struct catalogue *c, int64_t now, int *changed, struct err *err)
 static int
 expire_image(struct catalogue *c, int64_t id, int64_t now, struct err *err)
 {
-	CLEANUP_FREE char *successor = NULL;
 	struct image_brief b;
 	bool found;
 	int rc = image_brief_by_id(c, id, &b, &found, err);
@@ -129,8 +128,7 @@ expire_image(struct catalogue *c, int64_t id, int64_t now, struct err *err)
 		return rc;
 	if (b.pending == 0)
 		return image_leave(c, &b, REASON_IMAGE_EXPIRED, now, err);
-	successor = meta_version(c, b.pending);
-	rc = image_withdraw(c, &b, REASON_IMAGE_EXPIRED, successor, now, err);
+	rc = image_yield(c, &b, REASON_IMAGE_EXPIRED, now, err);
 	return rc == 0 ? image_swap_pending(c, &b, err) : rc;
 }
 

@@ -206,6 +206,16 @@ image_withdraw(struct catalogue *c, struct image_brief *b, enum reason reason,
 }
 
 int
+image_yield(struct catalogue *c, struct image_brief *b, enum reason reason, int64_t now,
+	    struct err *err)
+{
+	CLEANUP_FREE char *successor = NULL;
+	int rc = b->pending != 0 ? meta_version(c, b->pending, &successor, err) : 0;
+
+	return rc == 0 ? image_withdraw(c, b, reason, successor, now, err) : rc;
+}
+
+int
 image_withdraw_pending(struct catalogue *c, const struct image_brief *b, enum reason reason,
 		       const char *replaced_by, int64_t now, struct err *err)
 {
@@ -285,11 +295,8 @@ image_announce(struct catalogue *c, int64_t id, int64_t now, struct err *err)
 static int
 deselect(struct catalogue *c, struct image_brief *b, int64_t now, struct err *err)
 {
-	CLEANUP_FREE char *successor = b->pending != 0 ? meta_version(c, b->pending) : NULL;
-	int rc = 0;
+	int rc = b->live ? image_yield(c, b, REASON_DESELECTED, now, err) : 0;
 
-	if (b->live)
-		rc = image_withdraw(c, b, REASON_DESELECTED, successor, now, err);
 	if (rc == 0)
 		rc = cat_run(c, SQL_IMAGE_SET_SELECTED, ARGS(arg_int(b->id), arg_int(0)), err);
 	/* The list has the newer version; nobody waits for its bytes any more. */

@@ -88,13 +88,16 @@ meta_drop(struct catalogue *c, int64_t id, struct err *err)
 	return id == 0 ? 0 : cat_run(c, SQL_META_DELETE, ARGS(arg_int(id)), err);
 }
 
-char *
-meta_version(struct catalogue *c, int64_t meta)
+int
+meta_version(struct catalogue *c, int64_t id, char **version, struct err *err)
 {
 	CAT_QUERY q = { 0 };
+	int rc = cat_query_begin(&q, c, SQL_META_VERSION, ARGS(arg_int(id)), err);
 
-	if (cat_query_begin(&q, c, SQL_META_VERSION, ARGS(arg_int(meta)), NULL) == 0 &&
-	    cat_query_next(&q, NULL) > 0)
-		return next_text(&q);
-	return xstrdup("");
+	*version = NULL;
+	if (rc == 0)
+		rc = cat_query_next(&q, err);
+	if (rc > 0)
+		*version = next_text(&q);
+	return rc > 0 ? 0 : rc;
 }

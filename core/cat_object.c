@@ -256,14 +256,12 @@ swap_all(struct catalogue *c, const struct digest *d, int64_t now, struct err *e
 	int rc = cat_ids(c, SQL_IMAGE_PENDING_OF, ARGS(arg_digest(d)), &ids, &n, err);
 
 	for (size_t i = 0; i < n && rc == 0; i++) {
-		CLEANUP_FREE char *successor = NULL;
 		struct image_brief b;
 		bool found;
 
-		if ((rc = image_brief_by_id(c, ids[i], &b, &found, err)) != 0)
-			break;
-		successor = meta_version(c, b.pending);
-		rc = image_withdraw(c, &b, REASON_REPLACED, successor, now, err);
+		rc = image_brief_by_id(c, ids[i], &b, &found, err);
+		if (rc == 0)
+			rc = image_yield(c, &b, REASON_REPLACED, now, err);
 		if (rc == 0)
 			rc = image_swap_pending(c, &b, err);
 	}

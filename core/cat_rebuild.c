@@ -23,6 +23,7 @@ struct rebuild {
 	struct catalogue *c;
 	const struct catalogue_hooks *hooks;
 	int64_t now;
+	struct err *err;
 };
 
 static int
@@ -226,18 +227,19 @@ restore_attestation(void *arg, const struct digest *digest)
 	bool used = true;
 	int rc = message_is_used(r->c, digest, &used, &why);
 
-	if (rc != 0 || used)
-		return rc;
-	rc = message_read(r->c, digest, false, NULL, &message, &why);
+	if (rc == 0 && used)
+		return 0;
+	if (rc == 0)
+		rc = message_read(r->c, digest, false, NULL, &message, &why);
 	if (rc != 0)
-		return is_passing(rc, &why) ? rc : 0;
+		return is_passing(rc, &why) ? give_up(&why, r->err) : 0;
 	verdict_init(&verdict);
 	rc = r->hooks->verify(r->hooks->arg, message.data, message.len, &verdict, &why);
 	if (rc == 0 && verdict.rc == 0)
 		rc = add_attestation(r, &message, &verdict, &why);
 	verdict_release(&verdict);
 	/* A full disk or a broken database is not the message's fault. */
-	return is_passing(rc, &why) ? rc : 0;
+	return is_passing(rc, &why) ? give_up(&why, r->err) : 0;
 }
 
 /* Objects whose bytes are in the store and good need not be fetched again. */
@@ -265,7 +267,7 @@ int
 catalogue_rebuild(struct catalogue *c, const struct site *site, const struct catalogue_hooks *hooks,
 		  struct err *err)
 {
-	struct rebuild r = { c, hooks, stamp_now() };
+	struct rebuild r = { c, hooks, stamp_now(), err };
 	int rc = 0;
 
 	for (size_t i = 0; i < site->n_endorsers && rc == 0; i++)

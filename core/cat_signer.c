@@ -103,15 +103,12 @@ vouchers_read(struct catalogue *c, bool linked, struct vouchers **out, struct er
 static int
 drop_waiting(struct catalogue *c, int64_t id, enum reason reason, int64_t now, struct err *err)
 {
-	CLEANUP_FREE char *successor = NULL;
 	struct image_brief b;
 	bool found;
 	int rc = image_brief_by_id(c, id, &b, &found, err);
 
-	if (rc != 0 || !found || b.pending == 0)
-		return rc;
-	successor = meta_version(c, b.pending);
-	rc = image_withdraw(c, &b, reason, successor, now, err);
+	if (rc == 0)
+		rc = image_yield(c, &b, reason, now, err);
 	if (rc == 0)
 		rc = image_swap_pending(c, &b, err);
 	return rc == 0 ? image_announce(c, id, now, err) : rc;

@@ -161,13 +161,19 @@ catalogue_commit(struct catalogue *c, struct err *err)
 }
 
 void
+cat_undo(struct catalogue *c)
+{
+	/* After some errors SQLite has rolled back by itself; and there may be no memory to say it. */
+	for (int i = 0; i < 2 && !sqlite3_get_autocommit(c->db); i++)
+		cat_run(c, SQL_ROLLBACK, ARGS(), NULL);
+}
+
+void
 catalogue_rollback(struct catalogue *c)
 {
 	if (!c->in_transaction)
 		return;
-	/* After some errors SQLite has rolled back by itself. */
-	if (!sqlite3_get_autocommit(c->db))
-		cat_run(c, SQL_ROLLBACK, ARGS(), NULL);
+	cat_undo(c);
 	c->in_transaction = false;
 	c->site_dirty = false;
 }

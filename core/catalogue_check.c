@@ -138,7 +138,7 @@ catalogue_check_decisions(struct catalogue *c, struct err *err)
 	if (rc != 0)
 		return rc;
 	rc = check_site(c, err);
-	cat_run(c, SQL_ROLLBACK, ARGS(), NULL);
+	cat_undo(c);
 	return rc;
 }
 

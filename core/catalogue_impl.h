@@ -104,6 +104,8 @@ struct cat_scope {
 };
 int cat_scope_begin(struct catalogue *c, struct cat_scope *s, struct err *err);
 int cat_scope_end(struct catalogue *c, struct cat_scope *s, int rc, struct err *err);
+/* Ends a transaction, of whichever kind, without a trace: an open one would block all that follow. */
+void cat_undo(struct catalogue *c);
 /* One statement in such a scope. */
 int cat_change(struct catalogue *c, enum sql_id id, const struct cat_arg *args, struct err *err);
 
@@ -134,7 +136,8 @@ enum { META_COLUMNS = N_FIELDS + 7 };
 void meta_seal(const struct image_meta *m, struct digest *seal); /* equal metadata, equal seal */
 int meta_insert(struct catalogue *c, const struct image_meta *m, int64_t *id, struct err *err);
 void meta_next(struct cat_query *q, struct image_meta *m);       /* takes META_COLUMNS columns */
-char *meta_version(struct catalogue *c, int64_t id);             /* caller frees */
+/* *version: caller frees; NULL if there is no such row. */
+int meta_version(struct catalogue *c, int64_t id, char **version, struct err *err);
 int meta_drop(struct catalogue *c, int64_t id, struct err *err); /* unless something refers to it */
 
 /* ---- cat_imagestate.c: one image and its changes of state ------------------------------------ */
@@ -158,6 +161,9 @@ int image_brief_by_id(struct catalogue *c, int64_t id, struct image_brief *b, bo
  */
 int image_withdraw(struct catalogue *c, struct image_brief *b, enum reason reason,
 		   const char *replaced_by, int64_t now, struct err *err);
+/* The same, and it is told that the pending version, if there is one, replaces it. */
+int image_yield(struct catalogue *c, struct image_brief *b, enum reason reason, int64_t now,
+		struct err *err);
 /*
  * The pending version is about to go without having become current: an expired row if blocks of it
  * could be read, because the mount has shown it then.

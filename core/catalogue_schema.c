@@ -439,7 +439,10 @@ static const char all_of_schema[] =
 "SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_schema"
 " WHERE name NOT LIKE 'sqlite_stat%' ORDER BY type, name";
 
-/* The text of all tables, indices and triggers, appended to out. */
+/*
+ * The text of all tables, indices and triggers, appended to out.  -EUCLEAN: it is damaged; -EIO: it
+ * cannot be read now.
+ */
 static int
 dump_schema(struct sqlite3 *db, struct buf *out)
 {
@@ -456,7 +459,9 @@ dump_schema(struct sqlite3 *db, struct buf *out)
 		rc = SQLITE_OK;
 	}
 	sqlite3_finalize(stmt);
-	return rc == SQLITE_DONE ? 0 : -EUCLEAN;
+	if (rc == SQLITE_DONE)
+		return 0;
+	return (rc & 0xff) == SQLITE_CORRUPT || (rc & 0xff) == SQLITE_NOTADB ? -EUCLEAN : -EIO;
 }
 
 int
@@ -467,19 +472,18 @@ catalogue_schema_check(struct sqlite3 *db, struct err *err)
 	struct sqlite3 *fresh = NULL;
 	int rc = sqlite3_open(":memory:", &fresh) == SQLITE_OK ? 0 : -EIO;
 
-	if (rc == 0)
-		rc = catalogue_schema_upgrade(fresh, err);
+	if (rc == 0 && catalogue_schema_upgrade(fresh, err) != 0)
+		rc = -EIO;
 	if (rc == 0)
 		rc = dump_schema(fresh, &ours);
 	if (rc == 0)
 		rc = dump_schema(db, &theirs);
 	if (rc == 0 && strcmp(buf_str(&ours), buf_str(&theirs)) != 0)
 		rc = -EUCLEAN;
-	if (rc == -EUCLEAN)
-		err_set(err, EUCLEAN, "its tables are not those of this version");
-	else if (rc != 0)
-		err_refuse(err, CODE_DATABASE, "catalogue: no database in memory: %s",
-			   sqlite3_errmsg(fresh));
 	sqlite3_close(fresh);
-	return rc;
+	if (rc == -EUCLEAN)
+		return err_set(err, EUCLEAN, "its tables are not those of this version");
+	if (rc != 0)
+		return err_refuse(err, CODE_DATABASE, "catalogue: its tables cannot be read now");
+	return 0;
 }

@@ -177,7 +177,7 @@ format_snapshot(struct catalogue *c, struct buf *out, struct err *err)
 	if (rc != 0)
 		return rc;
 	rc = site_format(c, out, err);
-	cat_run(c, SQL_ROLLBACK, ARGS(), NULL);
+	cat_undo(c);
 	return rc;
 }
 
