@@ -258,7 +258,7 @@ static int
 find_signer(struct letter *l, struct err *err)
 {
 	STACK_OF(CMS_SignerInfo) *infos = CMS_get0_SignerInfos(l->cms);
-	int n = infos != NULL ? sk_CMS_SignerInfo_num(infos) : 0;
+	int n = sk_CMS_SignerInfo_num(infos);	/* -1 where there is not even the set */
 
 	if (n < 1)
 		return err_refuse(err, CODE_SIGNATURE, "nobody signed the message: it carries"
@@ -436,8 +436,6 @@ smime_verify(const struct trustdir *trust, const void *message, size_t len, stru
 	out->rc = letter_verify(&l, trust, message, len, out, &err);
 	out->code = err.code;
 	snprintf(out->text, sizeof(out->text), "%s", err.text);
-	if (out->rc != 0)
-		buf_clear(&out->payload);
 	letter_release(&l);
 	return out->rc;
 }

@@ -105,6 +105,28 @@ check 'S04 or is cut in the last byte of it' says 11 . "$work/message"
 { head -c -2 "$work/indefinite"; printf '\0\1'; } >"$work/der"
 opaque "$work/der"
 check 'S04 or ends in something else' says 11 . "$work/message"
+
+# A certificate that says it is alice's, with the number of hers; her own comes along and is found for it.
+pki_user mallory sub
+openssl x509 -req -in "$PKI/mallory.csr" -CA "$PKI/sub.pem" -CAkey "$PKI/sub.key" -days 3 \
+    -set_serial "0x$(openssl x509 -noout -serial -in "$PKI/alice.pem" | cut -d= -f2)" \
+    -out "$work/forged.pem" 2>"$work/stderr"
+openssl cms -sign -in "$text" -signer "$work/forged.pem" -inkey "$PKI/mallory.key" -nocerts \
+    -certfile "$PKI/alice.pem" -out "$work/message"
+check 'S04 a signature that another key made is refused, whatever certificate comes with it' \
+    says 11 'not made with the key of the certificate' "$work/message"
+
+for i in {1..16}; do
+	openssl x509 -req -in "$PKI/mallory.csr" -CA "$PKI/sub.pem" -CAkey "$PKI/sub.key" -days 3 \
+	    -set_serial $((1000 + i)) 2>"$work/stderr" >"$work/more.pem"
+	[ "$i" = 16 ] || cat "$work/more.pem" >>"$work/fifteen.pem"
+	cat "$work/more.pem" >>"$work/sixteen.pem"
+done
+pki_sign alice "$text" "$work/message" lf -certfile "$work/fifteen.pem"
+check 'S34 a message may hold sixteen certificates' says 0 accepted "$work/message"
+pki_sign alice "$text" "$work/message" lf -certfile "$work/sixteen.pem"
+check 'S34 and no more' says 46 'more than 16 certificates' "$work/message"
+
 dn=/DC=org/DC=example
 for i in {1..18}; do
 	dn+=/OU=unit$i

@@ -160,6 +160,28 @@ test_changed_structure(void **state)
 	}
 }
 
+/* The last byte of the structure is the last of the signature's value; the text stays as it is. */
+static void
+test_changed_signature(void **state)
+{
+	CLEANUP_BUF struct buf changed = BUF_INIT;
+	struct verdict v;
+	char *end;
+
+	(void)state;
+	buf_add(&changed, message.data, message.len);
+	end = memmem(changed.data, changed.len, "\n\n------", 8);
+	assert_non_null(end);
+	end = memmem(end + 8, changed.len - (size_t)(end + 8 - changed.data), "\n\n------", 8);
+	assert_non_null(end);
+	end[-8] = end[-8] == 'A' ? 'B' : 'A';
+	verdict_init(&v);
+	assert_int_not_equal(smime_verify(trust, changed.data, changed.len, &v), 0);
+	if (original.rc == 0)
+		assert_non_null(strstr(v.text, "was not made with the key of the certificate"));
+	verdict_release(&v);
+}
+
 static void
 test_cut(void **state)
 {
@@ -197,6 +219,8 @@ main(void)
 		  NULL, NULL, NULL },
 		{ "S04 a signature with bytes changed is refused or means the same",
 		  test_changed_structure, NULL, NULL, NULL },
+		{ "S04 a text whose signature was changed is refused", test_changed_signature, NULL,
+		  NULL, NULL },
 		{ "S04 a message cut anywhere is refused", test_cut, NULL, NULL, NULL },
 		{ "S34 a message beyond the limit is refused", test_limit, NULL, NULL, NULL },
 	};
