@@ -436,6 +436,106 @@ cut_in_the_middle(void **state)
 	assert_child_ends_well();
 }
 
+/* What became of a request; its body stays in the pipe, which has room for half a megabyte. */
+static struct fetch_answer
+end_of(const struct fetch_request *req)
+{
+	struct fetch *f = NULL;
+	struct fetch_answer a;
+	int fd = ask(&f, req);
+
+	a = wait_answer(f);
+	if (a.kind == FETCH_BEGIN)
+		a = wait_answer(f);
+	assert_int_equal(a.kind, FETCH_END);
+	close(fd);
+	fetch_free(f);
+	assert_child_ends_well();
+	return a;
+}
+
+static void
+silence_ends(void **state)
+{
+	static const char *const modes[] = { "silent", "stall:10", "headerdrip:300" };
+	struct fetch_request req;
+
+	(void)state;
+	need_programs();
+	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+		request_of(&req, modes[i]);
+		req.stall_timeout = 1;
+		assert_int_equal(end_of(&req).code, CODE_SLOW);
+	}
+}
+
+/* To libcurl that is a success. */
+static void
+cut_without_length(void **state)
+{
+	struct fetch_request req;
+	struct fetch_answer a;
+
+	(void)state;
+	need_programs();
+	request_of(&req, "cutnolen:10");
+	a = end_of(&req);
+	assert_int_equal(a.code, CODE_SLOW);
+	assert_int_equal(a.bytes, IMAGE_BYTES / 10);
+}
+
+static void
+redirects_refused(void **state)
+{
+	struct fetch_request req;
+	struct fetch_answer a;
+
+	(void)state;
+	need_programs();
+	request_of(&req, "chain:5");
+	a = end_of(&req);
+	assert_int_equal(a.code, CODE_DOWNLOAD);
+	assert_non_null(strstr(a.text, "redirect"));
+	request_of(&req, "redirect");
+	snprintf(req.url + strlen(req.url), 64, "?to=%s", "ftp://127.0.0.1/x");
+	a = end_of(&req);
+	assert_int_equal(a.code, CODE_DOWNLOAD);
+	assert_non_null(strstr(a.text, "neither http nor https"));
+}
+
+static void
+secret_without_tls(void **state)
+{
+	struct fetch_request req;
+	struct fetch_answer a;
+
+	(void)state;
+	need_programs();
+	request_of(&req, "auth");
+	snprintf(req.username, sizeof(req.username), "user");
+	snprintf(req.password, sizeof(req.password), "secret");
+	a = end_of(&req);
+	assert_true(a.rc < 0);
+	assert_int_equal(a.http_status, 0);
+}
+
+static void
+file_elsewhere(void **state)
+{
+	struct fetch_request req;
+	struct fetch_answer a;
+
+	(void)state;
+	need_programs();
+	request_of(&req, "");
+	snprintf(req.url, sizeof(req.url), "file://%s", image_path);
+	snprintf(req.file_prefix, sizeof(req.file_prefix), "/usr");
+	a = end_of(&req);
+	assert_int_equal(a.code, CODE_DOWNLOAD);
+	/* EACCES would be Landlock's: no word of ours. */
+	assert_int_equal(a.rc, -EPERM);
+}
+
 static void
 reader_gone(void **state)
 {
@@ -567,6 +667,11 @@ main(void)
 		{ "a body that goes on after its part is refused", part_cut_short, NULL, NULL, NULL },
 		{ "T24 after an HTTP error the next request is served", refusal_then_success, NULL, NULL, NULL },
 		{ "T08 a cut body is counted to the byte", cut_in_the_middle, NULL, NULL, NULL },
+		{ "T03 T04 T06 a server that says no more is given up", silence_ends, NULL, NULL, NULL },
+		{ "T09 a body cut short without a length is not whole", cut_without_length, NULL, NULL, NULL },
+		{ "T20 T22 there are four redirects at most, and all to http or https", redirects_refused, NULL, NULL, NULL },
+		{ "a password goes to nobody without TLS", secret_without_tls, NULL, NULL, NULL },
+		{ "a file that does not lie below file_prefix is refused", file_elsewhere, NULL, NULL, NULL },
 		{ "a reader that closes the pipe ends a stalled transfer", reader_gone, NULL, NULL, NULL },
 		{ "a fetcher ends when its parent does, also while it waits", parent_gone, NULL, NULL, NULL },
 		{ "a reader that takes its time is not held against the server", reader_slow, NULL, NULL, NULL },

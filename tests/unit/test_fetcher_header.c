@@ -267,6 +267,10 @@ part_from_the_start(void **state)
 	assert_int_equal(body.end, 40);
 	FEED(&h, "HTTP/1.1 200 OK\r\n", "Content-Length: 40\r\n", "\r\n");
 	assert_true(header_judge(&h, &req, &body, NULL) < 0);
+	/* Where nothing is known of the file, zeros must not pass for what the server has said. */
+	req.expected_size = -1;
+	FEED(&h, H206, "\r\n");
+	assert_true(header_judge(&h, &req, &body, NULL) < 0);
 }
 
 static void

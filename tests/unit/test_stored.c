@@ -82,10 +82,16 @@ expect_bytes(struct shelf *s, const unsigned char *bytes, size_t size)
 static void
 expect_no_tree(struct shelf *s, const struct vtree_id *id)
 {
+	struct blockfile *cached;
+
 	assert_int_equal(open_as(s, id), -ENODATA);
 	assert_int_equal(s->bed->err.rc, -ENODATA);
 	assert_int_equal(s->bed->err.code, CODE_CORRUPT);
 	assert_null(s->file);
+	/* Nor from memory, where all of it lies by now. */
+	assert_int_equal(stored_open_cached(s->bed->store, &id->image, id->size, &id->verity,
+					    &cached), -EAGAIN);
+	assert_null(cached);
 }
 
 /* The way out, whatever happened to the tree. */
