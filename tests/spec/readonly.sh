@@ -115,4 +115,11 @@ check 'F01 touch cannot make a file in any directory' \
 check_is 'F01 the mount says that it is read-only, without set-uid programs and devices' 'nodev nosuid ro' \
     "$(findmnt -no OPTIONS "$MNT" | tr , '\n' | grep -xE 'ro|nosuid|nodev' | sort | paste -sd' ')"
 
+# The kernel lets root take away its own refusal; then ours remains.
+check 'the mount can be made writable by root' mount -i -o remount,rw "$MNT"
+refused 'root who has made the mount writable' env
+store_state >"$SITE/store.after"
+check 'F01-F20 nor does that change the store' cmp "$SITE/store.before" "$SITE/store.after"
+check 'F01-F20 or the bytes of the image' cmp "$disk" "$WWW/disk.img"
+
 plan_done
