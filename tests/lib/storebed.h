@@ -1,7 +1,8 @@
 /*
  * storebed.h - a store in a directory of its own, for unit tests.
  *
- * bed_new() makes it, bed_free() takes everything away again.  bed_mount() puts a file system of
+ * bed_new() makes it, bed_free() takes everything away again; BED_TEST is a test that finds one
+ * (bed_setup) or only its directory (bed_setup_bare) in *state.  bed_mount() puts a file system of
  * a given kind and size under the cache directory, where the machine allows it.
  */
 #ifndef VMI_STOREBED_H
@@ -35,6 +36,9 @@
 #include "core/vtree.h"
 
 #define BED_ID "0b3e4f8e-55f5-4bd5-a5a5-6d0d1f7f3f10"
+#define BED_TEXT "an image, of a kind"
+
+enum { BED_TEXT_LEN = sizeof(BED_TEXT) - 1 };
 
 struct bed {
 	char dir[64];		/* of the test */
@@ -157,6 +161,30 @@ bed_free(struct bed *b)
 	nftw(b->dir, bed_remove_one, 16, FTW_DEPTH | FTW_PHYS);
 	free(b);
 }
+
+static inline int
+bed_setup(void **state)
+{
+	*state = bed_new();
+	return 0;
+}
+
+static inline int
+bed_setup_bare(void **state)
+{
+	*state = bed_new_bare();
+	return 0;
+}
+
+static inline int
+bed_teardown(void **state)
+{
+	bed_free(*state);
+	return 0;
+}
+
+#define BED_TEST(title, fn, make) \
+	{ .name = title, .test_func = fn, .setup_func = make, .teardown_func = bed_teardown }
 
 static inline void
 bed_write(const char *path, const void *data, size_t len)

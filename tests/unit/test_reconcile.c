@@ -11,23 +11,6 @@
 #include "tests/lib/storebed.h"
 #include "core/limits.h"
 
-static const char TEXT[] = "an image, of a kind";
-enum { TEXT_LEN = sizeof(TEXT) - 1 };
-
-static int
-setup(void **state)
-{
-	*state = bed_new();
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	bed_free(*state);
-	return 0;
-}
-
 /* ---- quarantine and lost+found ----------------------------------------------------------- */
 
 static void
@@ -60,7 +43,7 @@ quarantine_one_a_digest(void **state)
 	struct digest d;
 
 	for (int i = 0; i < 4; i++) {
-		bed_add_object(b, TEXT, &d);
+		bed_add_object(b, BED_TEXT, &d);
 		assert_int_equal(store_quarantine_object(b->store, &d, &b->err), 0);
 	}
 	assert_int_equal(bed_count(b, "quarantine"), 1);
@@ -132,7 +115,7 @@ reconcile_moves(void **state)
 	char path[512], hex[DIGEST_HEX + 1];
 	struct digest unknown;
 
-	bed_add_object(b, TEXT, &k.object);
+	bed_add_object(b, BED_TEXT, &k.object);
 	bed_add_object(b, "nobody's", &unknown);
 	digest_hex(&unknown, hex);
 	bed_path(b, path, "partial/%s", hex);
@@ -149,7 +132,7 @@ reconcile_moves(void **state)
 	assert_int_equal(store_reconcile(b->store, &walk, &b->err), 7);
 	assert_int_equal(k.moved, 6);
 	assert_int_equal(k.found, 1);
-	assert_int_equal(k.size, TEXT_LEN);
+	assert_int_equal(k.size, BED_TEXT_LEN);
 	assert_int_equal(bed_count(b, "lost+found"), 6);
 	assert_string_equal(k.last_from, "core.1234");
 	assert_string_equal(k.last_to, "lost+found/6-core.1234");
@@ -164,7 +147,7 @@ reconcile_keeps(void **state)
 	struct store_walk walk = walk_for(&k, 100);
 	char path[512], hex[DIGEST_HEX + 1];
 
-	bed_add_object(b, TEXT, &k.object);
+	bed_add_object(b, BED_TEXT, &k.object);
 	digest_hex(&k.object, hex);
 	bed_path(b, path, "partial/%s", hex);
 	bed_write(path, "x", 1);
@@ -202,7 +185,7 @@ reconcile_derived(void **state)
 	struct store_walk walk = walk_for(&k, 2);
 	struct digest nobody;
 
-	bed_add_object(b, TEXT, &k.object);
+	bed_add_object(b, BED_TEXT, &k.object);
 	bed_add_object(b, "nobody's", &nobody);
 	assert_int_equal(store_object_remove(b->store, &nobody, &b->err), 0);
 	for (size_t i = 0; i < 4; i++)
@@ -230,7 +213,7 @@ reconcile_keeps_block_mode(void **state)
 	struct store_walk walk = walk_for(&k, 100);
 	struct digest other;
 
-	bed_add_object(b, TEXT, &k.object);
+	bed_add_object(b, BED_TEXT, &k.object);
 	bed_add_object(b, "another", &other);
 	assert_int_equal(store_object_remove(b->store, &other, &b->err), 0);
 	write_side(b, &other, true, ".blocks");
@@ -282,7 +265,7 @@ reconcile_in_steps(void **state)
 	char path[512];
 	int n, calls = 0;
 
-	bed_add_object(b, TEXT, &k.object);
+	bed_add_object(b, BED_TEXT, &k.object);
 	for (int i = 0; i < 10500; i++) {
 		bed_path(b, path, "objects/stray %d", i);
 		assert_int_equal(mknod(path, S_IFREG | 0640, 0), 0);
@@ -350,41 +333,38 @@ each_and_usage(void **state)
 	struct digest d;
 	int64_t total = 0;
 
-	bed_add_object(b, TEXT, &d);
+	bed_add_object(b, BED_TEXT, &d);
 	bed_add_object(b, "another", &d);
 	assert_int_equal(store_each_object(b->store, sum_sizes, &total, &b->err), 0);
-	assert_int_equal(total, TEXT_LEN + 7);
+	assert_int_equal(total, BED_TEXT_LEN + 7);
 	assert_int_equal(store_usage(b->store, &u, &b->err), 0);
 	assert_int_equal(u.n_objects, 2);
 	assert_true(u.objects > 0 && u.fs_free > 0 && u.fs_total >= u.fs_free);
 	assert_int_equal(u.partial, 0);
 }
 
-#define STORE_TEST(title, fn, make) \
-	{ .name = title, .test_func = fn, .setup_func = make, .teardown_func = teardown }
-
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		STORE_TEST("B30 the oldest quarantined file goes when there are too many",
-			   quarantine_bound, setup),
-		STORE_TEST("T31 of one digest only the newest bad bytes are kept",
-			   quarantine_one_a_digest, setup),
-		STORE_TEST("what is not ours moves to lost+found", reconcile_moves, setup),
-		STORE_TEST("what is ours stays", reconcile_keeps, setup),
-		STORE_TEST("trees and maps that nobody needs are removed, not moved",
-			   reconcile_derived, setup),
-		STORE_TEST("what block mode needs stays", reconcile_keeps_block_mode, setup),
-		STORE_TEST("B30 of bad blocks the newest few of an image are kept",
-			   bad_blocks_are_kept, setup),
-		STORE_TEST("B35 many stray files are moved in bounded steps",
-			   reconcile_in_steps, setup),
-		STORE_TEST("a name that is too long and odd is made safe",
-			   reconcile_odd_names, setup),
-		STORE_TEST("what cannot be moved is told and passed over",
-			   reconcile_mount_point, setup),
-		STORE_TEST("objects are counted and summed", each_and_usage, setup),
+		BED_TEST("B30 the oldest quarantined file goes when there are too many",
+			 quarantine_bound, bed_setup),
+		BED_TEST("T31 of one digest only the newest bad bytes are kept",
+			 quarantine_one_a_digest, bed_setup),
+		BED_TEST("what is not ours moves to lost+found", reconcile_moves, bed_setup),
+		BED_TEST("what is ours stays", reconcile_keeps, bed_setup),
+		BED_TEST("trees and maps that nobody needs are removed, not moved",
+			 reconcile_derived, bed_setup),
+		BED_TEST("what block mode needs stays", reconcile_keeps_block_mode, bed_setup),
+		BED_TEST("B30 of bad blocks the newest few of an image are kept",
+			 bad_blocks_are_kept, bed_setup),
+		BED_TEST("B35 many stray files are moved in bounded steps",
+			 reconcile_in_steps, bed_setup),
+		BED_TEST("a name that is too long and odd is made safe",
+			 reconcile_odd_names, bed_setup),
+		BED_TEST("what cannot be moved is told and passed over",
+			 reconcile_mount_point, bed_setup),
+		BED_TEST("objects are counted and summed", each_and_usage, bed_setup),
 	};
 
 	return cmocka_run_group_tests_name("reconcile", tests, NULL, NULL);

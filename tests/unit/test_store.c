@@ -12,30 +12,6 @@
 
 #include "tests/lib/storebed.h"
 
-static const char TEXT[] = "an image, of a kind";
-enum { TEXT_LEN = sizeof(TEXT) - 1 };
-
-static int
-setup(void **state)
-{
-	*state = bed_new();
-	return 0;
-}
-
-static int
-setup_bare(void **state)
-{
-	*state = bed_new_bare();
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	bed_free(*state);
-	return 0;
-}
-
 /* ---- marker and lock --------------------------------------------------------------------- */
 
 static void
@@ -87,9 +63,9 @@ init_again(void **state)
 	struct digest d;
 	int64_t blocks;
 
-	bed_add_object(b, TEXT, &d);
+	bed_add_object(b, BED_TEXT, &d);
 	assert_int_equal(store_init(&b->conf, BED_ID, false, &b->err), 0);
-	assert_true(store_object_stat(b->store, &d, TEXT_LEN, &blocks));
+	assert_true(store_object_stat(b->store, &d, BED_TEXT_LEN, &blocks));
 }
 
 static void
@@ -125,10 +101,10 @@ open_for_healing(struct bed *b, const struct digest *d)
 
 	if (setresgid(65534, 65534, 65534) != 0 || setresuid(65534, 65534, 65534) != 0)
 		return 1;
-	fd = store_object_open_rw(b->store, d, TEXT_LEN, NULL);
+	fd = store_object_open_rw(b->store, d, BED_TEXT_LEN, NULL);
 	if (fd < 0 || fstat(fd, &st) != 0 || (st.st_mode & 07777) != 0444)
 		return 2;
-	return pwrite(fd, TEXT, 1, 0) == 1 ? 0 : 3;
+	return pwrite(fd, BED_TEXT, 1, 0) == 1 ? 0 : 3;
 }
 
 static void
@@ -142,7 +118,7 @@ heal_without_write_bit(void **state)
 
 	if (geteuid() != 0)
 		skip();
-	bed_add_object(b, TEXT, &d);
+	bed_add_object(b, BED_TEXT, &d);
 	bed_object_path(b, path, &d);
 	assert_int_equal(chmod(path, 0444), 0);
 	assert_int_equal(nftw(b->dir, give_away, 16, FTW_PHYS), 0);
@@ -220,20 +196,20 @@ static void
 object_comes_back(void **state)
 {
 	struct bed *b = *state;
-	char path[512], got[TEXT_LEN + 1];
+	char path[512], got[BED_TEXT_LEN + 1];
 	struct digest d;
 	struct stat st;
 	int64_t blocks;
 	int fd;
 
-	bed_add_object(b, TEXT, &d);
-	fd = store_object_open(b->store, &d, TEXT_LEN, &b->err);
+	bed_add_object(b, BED_TEXT, &d);
+	fd = store_object_open(b->store, &d, BED_TEXT_LEN, &b->err);
 	assert_true(fd >= 0);
-	assert_int_equal(pread(fd, got, sizeof(got), 0), TEXT_LEN);
-	assert_memory_equal(got, TEXT, TEXT_LEN);
+	assert_int_equal(pread(fd, got, sizeof(got), 0), BED_TEXT_LEN);
+	assert_memory_equal(got, BED_TEXT, BED_TEXT_LEN);
 	assert_int_equal(write(fd, "x", 1), -1);
 	close(fd);
-	assert_true(store_object_stat(b->store, &d, TEXT_LEN, &blocks));
+	assert_true(store_object_stat(b->store, &d, BED_TEXT_LEN, &blocks));
 	assert_true(blocks > 0);
 	bed_object_path(b, path, &d);
 	assert_int_equal(stat(path, &st), 0);
@@ -246,9 +222,9 @@ expect_corrupt(struct bed *b, const struct digest *d)
 {
 	int64_t blocks;
 
-	assert_int_equal(store_object_open(b->store, d, TEXT_LEN, &b->err), -EBADMSG);
+	assert_int_equal(store_object_open(b->store, d, BED_TEXT_LEN, &b->err), -EBADMSG);
 	assert_int_equal(b->err.code, CODE_CORRUPT);
-	assert_false(store_object_stat(b->store, d, TEXT_LEN, &blocks));
+	assert_false(store_object_stat(b->store, d, BED_TEXT_LEN, &blocks));
 }
 
 static void
@@ -258,9 +234,9 @@ object_truncated(void **state)
 	char path[512];
 	struct digest d;
 
-	bed_add_object(b, TEXT, &d);
+	bed_add_object(b, BED_TEXT, &d);
 	bed_object_path(b, path, &d);
-	assert_int_equal(truncate(path, TEXT_LEN - 1), 0);
+	assert_int_equal(truncate(path, BED_TEXT_LEN - 1), 0);
 	expect_corrupt(b, &d);
 }
 
@@ -271,9 +247,9 @@ object_extended(void **state)
 	char path[512];
 	struct digest d;
 
-	bed_add_object(b, TEXT, &d);
+	bed_add_object(b, BED_TEXT, &d);
 	bed_object_path(b, path, &d);
-	assert_int_equal(truncate(path, TEXT_LEN + 1), 0);
+	assert_int_equal(truncate(path, BED_TEXT_LEN + 1), 0);
 	expect_corrupt(b, &d);
 	assert_int_equal(store_quarantine_object(b->store, &d, &b->err), 0);
 	assert_int_equal(bed_count(b, "quarantine"), 1);
@@ -287,11 +263,11 @@ object_deleted(void **state)
 	struct digest d;
 	int64_t blocks;
 
-	bed_add_object(b, TEXT, &d);
+	bed_add_object(b, BED_TEXT, &d);
 	bed_object_path(b, path, &d);
 	assert_int_equal(unlink(path), 0);
-	assert_int_equal(store_object_open(b->store, &d, TEXT_LEN, &b->err), -ENOENT);
-	assert_false(store_object_stat(b->store, &d, TEXT_LEN, &blocks));
+	assert_int_equal(store_object_open(b->store, &d, BED_TEXT_LEN, &b->err), -ENOENT);
+	assert_false(store_object_stat(b->store, &d, BED_TEXT_LEN, &blocks));
 	assert_int_equal(store_object_remove(b->store, &d, &b->err), 0);
 	assert_int_equal(store_quarantine_object(b->store, &d, &b->err), 0);
 }
@@ -304,7 +280,7 @@ expect_replaceable(struct bed *b, int (*make)(const char *path))
 	struct digest d;
 	int64_t blocks;
 
-	bed_add_object(b, TEXT, &d);
+	bed_add_object(b, BED_TEXT, &d);
 	bed_object_path(b, path, &d);
 	assert_int_equal(unlink(path), 0);
 	assert_int_equal(make(path), 0);
@@ -312,8 +288,8 @@ expect_replaceable(struct bed *b, int (*make)(const char *path))
 	assert_int_equal(store_quarantine_object(b->store, &d, &b->err), 0);
 	assert_false(bed_exists(path));
 	assert_int_equal(bed_count(b, "lost+found"), 1);
-	bed_add_object(b, TEXT, &d);
-	assert_true(store_object_stat(b->store, &d, TEXT_LEN, &blocks));
+	bed_add_object(b, BED_TEXT, &d);
+	assert_true(store_object_stat(b->store, &d, BED_TEXT_LEN, &blocks));
 }
 
 static int
@@ -380,15 +356,15 @@ shard_is_link(void **state)
 	struct digest d;
 	int64_t blocks;
 
-	bed_add_object(b, TEXT, &d);
+	bed_add_object(b, BED_TEXT, &d);
 	bed_object_path(b, path, &d);
 	strrchr(path, '/')[0] = '\0';
 	snprintf(away, sizeof(away), "%s/away", b->dir);
 	assert_int_equal(rename(path, away), 0);
 	assert_int_equal(symlink(away, path), 0);
 	expect_corrupt(b, &d);
-	bed_add_object(b, TEXT, &d);
-	assert_true(store_object_stat(b->store, &d, TEXT_LEN, &blocks));
+	bed_add_object(b, BED_TEXT, &d);
+	assert_true(store_object_stat(b->store, &d, BED_TEXT_LEN, &blocks));
 	assert_int_equal(bed_count(b, "lost+found"), 1);
 }
 
@@ -401,10 +377,10 @@ object_of_another_user(void **state)
 
 	if (geteuid() != 0)
 		skip();
-	bed_add_object(b, TEXT, &d);
+	bed_add_object(b, BED_TEXT, &d);
 	bed_object_path(b, path, &d);
 	assert_int_equal(chown(path, 12345, 12345), 0);
-	assert_int_equal(store_object_open(b->store, &d, TEXT_LEN, &b->err), -EACCES);
+	assert_int_equal(store_object_open(b->store, &d, BED_TEXT_LEN, &b->err), -EACCES);
 	assert_non_null(strstr(b->err.text, "12345"));
 }
 
@@ -418,7 +394,7 @@ object_of_root_alone(void **state)
 
 	if (geteuid() != 0)
 		skip();
-	bed_add_object(b, TEXT, &d);
+	bed_add_object(b, BED_TEXT, &d);
 	bed_object_path(b, path, &d);
 	assert_int_equal(chmod(path, 0600), 0);
 	bed_path(b, path, "objects");
@@ -427,7 +403,7 @@ object_of_root_alone(void **state)
 	strrchr(path, '/')[0] = '\0';
 	assert_int_equal(chmod(path, 0755), 0);
 	assert_int_equal(seteuid(12345), 0);
-	rc = store_object_open(b->store, &d, TEXT_LEN, &b->err);
+	rc = store_object_open(b->store, &d, BED_TEXT_LEN, &b->err);
 	assert_int_equal(seteuid(0), 0);
 	assert_int_equal(rc, -EACCES);
 	assert_non_null(strstr(b->err.text, "owner 0, mode 0600"));
@@ -440,11 +416,11 @@ object_removed(void **state)
 	struct digest d;
 	int fd;
 
-	bed_add_object(b, TEXT, &d);
-	fd = store_object_open(b->store, &d, TEXT_LEN, &b->err);
+	bed_add_object(b, BED_TEXT, &d);
+	fd = store_object_open(b->store, &d, BED_TEXT_LEN, &b->err);
 	assert_int_equal(store_object_remove(b->store, &d, &b->err), 0);
-	assert_int_equal(store_object_open(b->store, &d, TEXT_LEN, &b->err), -ENOENT);
-	assert_int_equal(lseek(fd, 0, SEEK_END), TEXT_LEN);
+	assert_int_equal(store_object_open(b->store, &d, BED_TEXT_LEN, &b->err), -ENOENT);
+	assert_int_equal(lseek(fd, 0, SEEK_END), BED_TEXT_LEN);
 	close(fd);
 }
 
@@ -455,13 +431,13 @@ tree_goes_with_object(void **state)
 	char path[512], shard[16];
 	struct digest d;
 
-	bed_add_object(b, TEXT, &d);
+	bed_add_object(b, BED_TEXT, &d);
 	bed_side_path(b, path, &d, false, ".fsv");
 	assert_true(bed_exists(path));
 	snprintf(shard, sizeof(shard), "objects/%02x", d.bytes[0]);
 	assert_int_equal(store_object_remove(b->store, &d, &b->err), 0);
 	assert_int_equal(bed_count(b, shard), 0);
-	bed_add_object(b, TEXT, &d);
+	bed_add_object(b, BED_TEXT, &d);
 	assert_int_equal(store_quarantine_object(b->store, &d, &b->err), 0);
 	assert_int_equal(bed_count(b, shard), 0);
 	/* Also one whose object is gone already. */
@@ -474,70 +450,67 @@ static void
 object_for_healing(void **state)
 {
 	struct bed *b = *state;
-	char path[512], got[TEXT_LEN];
+	char path[512], got[BED_TEXT_LEN];
 	struct digest d;
 	int fd;
 
-	bed_add_object(b, TEXT, &d);
+	bed_add_object(b, BED_TEXT, &d);
 	bed_object_path(b, path, &d);
 	bed_flip(path, 3, 1);
-	fd = store_object_open_rw(b->store, &d, TEXT_LEN, &b->err);
+	fd = store_object_open_rw(b->store, &d, BED_TEXT_LEN, &b->err);
 	assert_true(fd >= 0);
-	assert_int_equal(pwrite(fd, TEXT, TEXT_LEN, 0), TEXT_LEN);
-	assert_int_equal(pread(fd, got, TEXT_LEN, 0), TEXT_LEN);
-	assert_memory_equal(got, TEXT, TEXT_LEN);
+	assert_int_equal(pwrite(fd, BED_TEXT, BED_TEXT_LEN, 0), BED_TEXT_LEN);
+	assert_int_equal(pread(fd, got, BED_TEXT_LEN, 0), BED_TEXT_LEN);
+	assert_memory_equal(got, BED_TEXT, BED_TEXT_LEN);
 	close(fd);
 	assert_int_equal(truncate(path, 2), 0);
-	assert_int_equal(store_object_open_rw(b->store, &d, TEXT_LEN, &b->err), -EBADMSG);
+	assert_int_equal(store_object_open_rw(b->store, &d, BED_TEXT_LEN, &b->err), -EBADMSG);
 }
-
-#define STORE_TEST(title, fn, make) \
-	{ .name = title, .test_func = fn, .setup_func = make, .teardown_func = teardown }
 
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		STORE_TEST("B26 a cache directory without its marker is refused and left alone",
-			    missing_marker, setup_bare),
-		STORE_TEST("the cache of another catalogue is refused",
-			    other_marker, setup_bare),
-		STORE_TEST("force takes a cache over, but never one that is in use",
-			    forced_marker, setup_bare),
-		STORE_TEST("making a store that is there already changes nothing",
-			    init_again, setup),
-		STORE_TEST("one process owns a store", one_owner, setup),
-		STORE_TEST("the lock survives in a forked child", owner_over_fork, setup),
-		STORE_TEST("an object that handlers see by a hard link can be healed all the same",
-			    heal_without_write_bit, setup),
-		STORE_TEST("the lock of a replaced marker is worth nothing",
-			    replaced_marker, setup),
-		STORE_TEST("a file system's own lost+found is left to it",
-			    foreign_lost_found, setup_bare),
-		STORE_TEST("an object comes back as it was stored, read-only",
-			    object_comes_back, setup),
-		STORE_TEST("B10 a truncated object is corrupt", object_truncated, setup),
-		STORE_TEST("B11 an extended object is corrupt", object_extended, setup),
-		STORE_TEST("B12 a deleted object is absent", object_deleted, setup),
-		STORE_TEST("B13 a directory in place of an object is moved aside whole",
-			    object_is_directory, setup),
-		STORE_TEST("B13 a FIFO in place of an object does not block",
-			    object_is_fifo, setup),
-		STORE_TEST("B13 a device in place of an object is not opened",
-			    object_is_device, setup),
-		STORE_TEST("B13 a link in place of an object is not followed",
-			    object_is_link, setup),
-		STORE_TEST("B13 a link in place of a directory of objects is not followed",
-			    shard_is_link, setup),
-		STORE_TEST("B31 an object that another user owns is refused with its owner",
-			    object_of_another_user, setup),
-		STORE_TEST("B31 an object that only root may read is refused with what to do",
-			    object_of_root_alone, setup),
-		STORE_TEST("a removed object stays readable where it is open",
-			    object_removed, setup),
-		STORE_TEST("a tree goes with its object", tree_goes_with_object, setup),
-		STORE_TEST("an object can be opened for healing, under the same conditions",
-			   object_for_healing, setup),
+		BED_TEST("B26 a cache directory without its marker is refused and left alone",
+			 missing_marker, bed_setup_bare),
+		BED_TEST("the cache of another catalogue is refused",
+			 other_marker, bed_setup_bare),
+		BED_TEST("force takes a cache over, but never one that is in use",
+			 forced_marker, bed_setup_bare),
+		BED_TEST("making a store that is there already changes nothing",
+			 init_again, bed_setup),
+		BED_TEST("one process owns a store", one_owner, bed_setup),
+		BED_TEST("the lock survives in a forked child", owner_over_fork, bed_setup),
+		BED_TEST("an object that handlers see by a hard link can be healed all the same",
+			 heal_without_write_bit, bed_setup),
+		BED_TEST("the lock of a replaced marker is worth nothing",
+			 replaced_marker, bed_setup),
+		BED_TEST("a file system's own lost+found is left to it",
+			 foreign_lost_found, bed_setup_bare),
+		BED_TEST("an object comes back as it was stored, read-only",
+			 object_comes_back, bed_setup),
+		BED_TEST("B10 a truncated object is corrupt", object_truncated, bed_setup),
+		BED_TEST("B11 an extended object is corrupt", object_extended, bed_setup),
+		BED_TEST("B12 a deleted object is absent", object_deleted, bed_setup),
+		BED_TEST("B13 a directory in place of an object is moved aside whole",
+			 object_is_directory, bed_setup),
+		BED_TEST("B13 a FIFO in place of an object does not block",
+			 object_is_fifo, bed_setup),
+		BED_TEST("B13 a device in place of an object is not opened",
+			 object_is_device, bed_setup),
+		BED_TEST("B13 a link in place of an object is not followed",
+			 object_is_link, bed_setup),
+		BED_TEST("B13 a link in place of a directory of objects is not followed",
+			 shard_is_link, bed_setup),
+		BED_TEST("B31 an object that another user owns is refused with its owner",
+			 object_of_another_user, bed_setup),
+		BED_TEST("B31 an object that only root may read is refused with what to do",
+			 object_of_root_alone, bed_setup),
+		BED_TEST("a removed object stays readable where it is open",
+			 object_removed, bed_setup),
+		BED_TEST("a tree goes with its object", tree_goes_with_object, bed_setup),
+		BED_TEST("an object can be opened for healing, under the same conditions",
+			 object_for_healing, bed_setup),
 	};
 
 	return cmocka_run_group_tests_name("store", tests, NULL, NULL);

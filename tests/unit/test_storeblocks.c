@@ -11,30 +11,6 @@
 
 #include "tests/lib/storebed.h"
 
-static const char TEXT[] = "an image, of a kind";
-enum { TEXT_LEN = sizeof(TEXT) - 1 };
-
-static int
-setup(void **state)
-{
-	*state = bed_new();
-	return 0;
-}
-
-static int
-setup_bare(void **state)
-{
-	*state = bed_new_bare();
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	bed_free(*state);
-	return 0;
-}
-
 static void
 full_length(void **state)
 {
@@ -44,13 +20,13 @@ full_length(void **state)
 	bool is_new;
 	int fd;
 
-	digest_of(TEXT, TEXT_LEN, &d);
+	digest_of(BED_TEXT, BED_TEXT_LEN, &d);
 	assert_int_equal(store_blocks_open(b->store, &d, 1 << 20, &fd, &is_new, &b->err), 0);
 	assert_true(is_new);
 	assert_int_equal(fstat(fd, &st), 0);
 	assert_int_equal(st.st_size, 1 << 20);
 	assert_true(st.st_blocks >= (1 << 20) / 512);
-	assert_int_equal(pwrite(fd, TEXT, TEXT_LEN, 777), TEXT_LEN);
+	assert_int_equal(pwrite(fd, BED_TEXT, BED_TEXT_LEN, 777), BED_TEXT_LEN);
 	close(fd);
 	assert_int_equal(store_blocks_open(b->store, &d, 1 << 20, &fd, &is_new, &b->err), 0);
 	assert_false(is_new);
@@ -68,21 +44,24 @@ one_mode_at_a_time(void **state)
 {
 	struct bed *b = *state;
 	struct vtree_id id;
-	struct vtree *tree = bed_tree(TEXT, TEXT_LEN, &id);
+	struct vtree *tree = bed_tree(BED_TEXT, BED_TEXT_LEN, &id);
 	int64_t have;
 	bool is_new;
 	int fd;
 
-	assert_int_equal(store_partial_open(b->store, &id.image, TEXT_LEN, &fd, &have, &b->err), 0);
+	assert_int_equal(store_partial_open(b->store, &id.image, BED_TEXT_LEN, &fd, &have,
+					    &b->err), 0);
 	close(fd);
-	assert_int_equal(store_blocks_open(b->store, &id.image, TEXT_LEN, &fd, &is_new, &b->err),
+	assert_int_equal(store_blocks_open(b->store, &id.image, BED_TEXT_LEN, &fd, &is_new,
+					   &b->err),
 			 0);
 	close(fd);
 	assert_int_equal(bed_count(b, "partial"), 1);
 	assert_int_equal(store_tree_put(b->store, tree, true, &b->err), 0);
 	assert_int_equal(store_map_write(b->store, &id.image, "m", 1), 0);
 	assert_int_equal(bed_count(b, "partial"), 3);
-	assert_int_equal(store_partial_open(b->store, &id.image, TEXT_LEN, &fd, &have, &b->err), 0);
+	assert_int_equal(store_partial_open(b->store, &id.image, BED_TEXT_LEN, &fd, &have,
+					    &b->err), 0);
 	close(fd);
 	assert_int_equal(bed_count(b, "partial"), 1);
 	vtree_unref(tree);
@@ -96,7 +75,7 @@ map_comes_back(void **state)
 	char path[512];
 	struct digest d;
 
-	digest_of(TEXT, TEXT_LEN, &d);
+	digest_of(BED_TEXT, BED_TEXT_LEN, &d);
 	assert_int_equal(store_map_read(b->store, &d, &got), -ENOENT);
 	assert_int_equal(store_map_write(b->store, &d, "older", 5), 0);
 	assert_int_equal(store_map_write(b->store, &d, "newer map", 9), 0);
@@ -118,7 +97,7 @@ tree_replaced(void **state)
 {
 	struct bed *b = *state;
 	struct vtree_id id;
-	struct vtree *tree = bed_tree(TEXT, TEXT_LEN, &id), *found;
+	struct vtree *tree = bed_tree(BED_TEXT, BED_TEXT_LEN, &id), *found;
 	char path[512], inner[600];
 	int fd;
 
@@ -148,24 +127,25 @@ blocks_become_object(void **state)
 {
 	struct bed *b = *state;
 	struct vtree_id id;
-	struct vtree *tree = bed_tree(TEXT, TEXT_LEN, &id);
-	char path[512], got[TEXT_LEN];
+	struct vtree *tree = bed_tree(BED_TEXT, BED_TEXT_LEN, &id);
+	char path[512], got[BED_TEXT_LEN];
 	bool is_new;
 	int fd;
 
-	assert_int_equal(store_blocks_open(b->store, &id.image, TEXT_LEN, &fd, &is_new, &b->err),
+	assert_int_equal(store_blocks_open(b->store, &id.image, BED_TEXT_LEN, &fd, &is_new,
+					   &b->err),
 			 0);
 	assert_int_equal(store_tree_put(b->store, tree, true, &b->err), 0);
 	assert_int_equal(store_map_write(b->store, &id.image, "\x01", 1), 0);
-	assert_int_equal(pwrite(fd, TEXT, TEXT_LEN, 0), TEXT_LEN);
+	assert_int_equal(pwrite(fd, BED_TEXT, BED_TEXT_LEN, 0), BED_TEXT_LEN);
 	assert_int_equal(store_commit_blocks(b->store, &id.image, fd, &b->err), 0);
 	assert_int_equal(bed_count(b, "partial"), 0);
-	assert_int_equal(pread(fd, got, TEXT_LEN, 0), TEXT_LEN);
+	assert_int_equal(pread(fd, got, BED_TEXT_LEN, 0), BED_TEXT_LEN);
 	close(fd);
-	fd = store_object_open(b->store, &id.image, TEXT_LEN, &b->err);
+	fd = store_object_open(b->store, &id.image, BED_TEXT_LEN, &b->err);
 	assert_true(fd >= 0);
-	assert_int_equal(pread(fd, got, TEXT_LEN, 0), TEXT_LEN);
-	assert_memory_equal(got, TEXT, TEXT_LEN);
+	assert_int_equal(pread(fd, got, BED_TEXT_LEN, 0), BED_TEXT_LEN);
+	assert_memory_equal(got, BED_TEXT, BED_TEXT_LEN);
 	close(fd);
 	bed_side_path(b, path, &id.image, false, ".fsv");
 	assert_true(bed_exists(path));
@@ -181,11 +161,11 @@ commit_without_tree(void **state)
 	bool is_new;
 	int fd;
 
-	digest_of(TEXT, TEXT_LEN, &d);
-	assert_int_equal(store_blocks_open(b->store, &d, TEXT_LEN, &fd, &is_new, &b->err), 0);
-	assert_int_equal(pwrite(fd, TEXT, TEXT_LEN, 0), TEXT_LEN);
+	digest_of(BED_TEXT, BED_TEXT_LEN, &d);
+	assert_int_equal(store_blocks_open(b->store, &d, BED_TEXT_LEN, &fd, &is_new, &b->err), 0);
+	assert_int_equal(pwrite(fd, BED_TEXT, BED_TEXT_LEN, 0), BED_TEXT_LEN);
 	assert_int_equal(store_commit_blocks(b->store, &d, fd, &b->err), 0);
-	assert_true(store_object_stat(b->store, &d, TEXT_LEN, &blocks));
+	assert_true(store_object_stat(b->store, &d, BED_TEXT_LEN, &blocks));
 	close(fd);
 }
 
@@ -194,12 +174,13 @@ blocks_to_quarantine(void **state)
 {
 	struct bed *b = *state;
 	struct vtree_id id;
-	struct vtree *tree = bed_tree(TEXT, TEXT_LEN, &id);
+	struct vtree *tree = bed_tree(BED_TEXT, BED_TEXT_LEN, &id);
 	bool is_new;
 	int fd;
 
 	assert_int_equal(store_quarantine_blocks(b->store, &id.image, &b->err), 0);
-	assert_int_equal(store_blocks_open(b->store, &id.image, TEXT_LEN, &fd, &is_new, &b->err),
+	assert_int_equal(store_blocks_open(b->store, &id.image, BED_TEXT_LEN, &fd, &is_new,
+					   &b->err),
 			 0);
 	close(fd);
 	assert_int_equal(store_tree_put(b->store, tree, true, &b->err), 0);
@@ -222,7 +203,7 @@ full_disk(void **state)
 	if (!bed_mount(b, "tmpfs", "size=1m", 0))
 		skip();
 	bed_open(b);
-	digest_of(TEXT, TEXT_LEN, &d);
+	digest_of(BED_TEXT, BED_TEXT_LEN, &d);
 	assert_int_equal(store_blocks_open(b->store, &d, 2 << 20, &fd, &is_new, &b->err), -ENOSPC);
 	assert_int_equal(b->err.code, CODE_FULL);
 	assert_int_equal(bed_count(b, "partial"), 0);
@@ -242,7 +223,7 @@ without_fallocate(void **state)
 	if (!bed_mount(b, "ext2", NULL, 4096))
 		skip();
 	bed_open(b);
-	digest_of(TEXT, TEXT_LEN, &d);
+	digest_of(BED_TEXT, BED_TEXT_LEN, &d);
 	assert_int_equal(store_blocks_open(b->store, &d, 1 << 20, &fd, &is_new, &b->err), 0);
 	assert_int_equal(fstat(fd, &st), 0);
 	assert_int_equal(st.st_size, 1 << 20);
@@ -258,7 +239,7 @@ usage_of_trees(void **state)
 	bool is_new;
 	int fd;
 
-	bed_add_object(b, TEXT, &d);
+	bed_add_object(b, BED_TEXT, &d);
 	assert_int_equal(store_blocks_open(b->store, &d, 1 << 20, &fd, &is_new, &b->err), 0);
 	close(fd);
 	assert_int_equal(store_usage(b->store, &u, &b->err), 0);
@@ -267,29 +248,27 @@ usage_of_trees(void **state)
 	assert_true(u.partial >= 1 << 20);
 }
 
-#define STORE_TEST(title, fn, make) \
-	{ .name = title, .test_func = fn, .setup_func = make, .teardown_func = teardown }
-
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		STORE_TEST("a file in block mode has its full length and is reserved whole",
-			   full_length, setup),
-		STORE_TEST("an image comes as a stream or in block mode, and the other one goes",
-			   one_mode_at_a_time, setup),
-		STORE_TEST("a map comes back as it was written last", map_comes_back, setup),
-		STORE_TEST("a tree replaces whatever has its name", tree_replaced, setup),
-		STORE_TEST("a file in block mode becomes an object with its tree",
-			   blocks_become_object, setup),
-		STORE_TEST("B16 a tree that is gone does not cost the object",
-			   commit_without_tree, setup),
-		STORE_TEST("a file in block mode goes to quarantine without tree and map",
-			   blocks_to_quarantine, setup),
-		STORE_TEST("B01 block mode is told of a full disk before the first byte",
-			   full_disk, setup_bare),
-		STORE_TEST("B27 block mode works without fallocate", without_fallocate, setup_bare),
-		STORE_TEST("trees and block files are counted", usage_of_trees, setup),
+		BED_TEST("a file in block mode has its full length and is reserved whole",
+			 full_length, bed_setup),
+		BED_TEST("an image comes as a stream or in block mode, and the other one goes",
+			 one_mode_at_a_time, bed_setup),
+		BED_TEST("a map comes back as it was written last", map_comes_back, bed_setup),
+		BED_TEST("a tree replaces whatever has its name", tree_replaced, bed_setup),
+		BED_TEST("a file in block mode becomes an object with its tree",
+			 blocks_become_object, bed_setup),
+		BED_TEST("B16 a tree that is gone does not cost the object",
+			 commit_without_tree, bed_setup),
+		BED_TEST("a file in block mode goes to quarantine without tree and map",
+			 blocks_to_quarantine, bed_setup),
+		BED_TEST("B01 block mode is told of a full disk before the first byte",
+			 full_disk, bed_setup_bare),
+		BED_TEST("B27 block mode works without fallocate",
+			 without_fallocate, bed_setup_bare),
+		BED_TEST("trees and block files are counted", usage_of_trees, bed_setup),
 	};
 
 	return cmocka_run_group_tests_name("block mode on disk", tests, NULL, NULL);

@@ -10,20 +10,6 @@
 
 enum { KIB = 1 << 10, MIB = 1 << 20 };
 
-static int
-setup(void **state)
-{
-	*state = bed_new();
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	bed_free(*state);
-	return 0;
-}
-
 static struct digest
 number(int n)
 {
@@ -333,13 +319,6 @@ promises_of_a_disk(void **state)
 	assert_int_equal(store_admit(b->store, &c, 1200 * KIB, NULL, &b->err), 0);
 }
 
-static int
-setup_bare(void **state)
-{
-	*state = bed_new_bare();
-	return 0;
-}
-
 /* ---- quarantine ------------------------------------------------------------------------------ */
 
 struct seen {
@@ -424,7 +403,7 @@ ledger_sums(void **state)
 	ledger_free(NULL);
 }
 
-#define ROOM(title, fn) { title, fn, setup, teardown, NULL }
+#define ROOM(title, fn) { title, fn, bed_setup, bed_teardown, NULL }
 
 int
 main(void)
@@ -443,7 +422,7 @@ main(void)
 		     promise_is_kept),
 		ROOM("B29 no file is made that the limit has no room for", without_anybody_asking),
 		{ "B01 what is promised is not promised again, of a small disk either",
-		  promises_of_a_disk, setup_bare, teardown, NULL },
+		  promises_of_a_disk, bed_setup_bare, bed_teardown, NULL },
 		ROOM("B30 bad bytes in quarantine are known, and can be dropped one by one",
 		     quarantined),
 		{ "the ledger knows the sum of what was set last", ledger_sums, NULL, NULL, NULL },
