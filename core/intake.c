@@ -339,6 +339,18 @@ expect_end(struct intake *in, int pipe)
 	return drop_and_fail(in, &why);
 }
 
+/* Our own trouble: to end here would be the server's, who sent too little.  What has come is kept. */
+static enum outcome
+unreadable(struct intake *in, int rc)
+{
+	struct err why;
+
+	errno = -rc;
+	err_set(&why, errno, "cannot read what the fetcher sends: %m");
+	fail(in, &why);
+	return BROKEN;
+}
+
 /* Reads the pipe to its end. */
 static enum outcome
 receive(struct intake *in, int pipe, int64_t offset)
@@ -357,7 +369,7 @@ receive(struct intake *in, int pipe, int64_t offset)
 		if (n == -ECANCELED)
 			return STOPPED;
 		if (n < 0)
-			return ENDED;	/* a broken pipe is a cut transfer */
+			return unreadable(in, (int)n);
 		if (n == 0)
 			continue;
 		hasher_push(in->hasher, (size_t)n);
