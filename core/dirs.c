@@ -35,7 +35,7 @@ make_parents(const char *path, struct err *err)
 static bool
 is_empty(int fd)
 {
-	int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int copy = io_openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 	const struct dirent *d;
 	bool empty = true;
 	DIR *dir;

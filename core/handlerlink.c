@@ -90,7 +90,7 @@ open_notes(struct handlerlink *l, struct err *err)
 {
 	struct stat st;
 
-	l->dir = open(l->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	l->dir = io_openat(AT_FDCWD, l->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 	if (l->dir < 0)
 		return err_set(err, errno, "'%s' cannot be opened: %s", l->path,
 			       strerrordesc_np(errno));
@@ -121,7 +121,7 @@ handlerlink_open(struct handlerlink **out, const struct handlerlink_config *conf
 	snprintf(l->temp, sizeof(l->temp), "~new.%ld", (long)getpid());
 	rc = open_notes(l, err);
 	if (rc == 0 && l->mountpoint == NULL) {
-		l->objects = open(objects, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		l->objects = io_openat(AT_FDCWD, objects, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 		if (l->objects < 0)
 			rc = err_set(err, errno, "'%s' cannot be opened: %s", objects,
 				     strerrordesc_np(errno));

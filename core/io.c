@@ -365,7 +365,8 @@ void
 io_drop_stale(int dirfd, const char *name)
 {
 	CLEANUP_FREE char *tmp = xasprintf("%s.new", name);
-	CLEANUP_FD int fd = openat(dirfd, tmp, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	CLEANUP_FD int fd = io_openat(dirfd, tmp, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
+				      0);
 	struct stat st;
 
 	if (fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))

@@ -105,11 +105,11 @@ static int
 open_file(const char *path, struct err *err)
 {
 	int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
-	CLEANUP_FD int fd = open(path, flags | O_NOATIME);
+	CLEANUP_FD int fd = io_openat(AT_FDCWD, path, flags | O_NOATIME, 0);
 	struct stat st;
 
 	if (fd < 0 && errno == EPERM)
-		fd = open(path, flags);
+		fd = io_openat(AT_FDCWD, path, flags, 0);
 	if (fd < 0 || fstat(fd, &st) != 0)
 		return say_errno(err, errno, "open", path);
 	if (!S_ISREG(st.st_mode))
@@ -177,7 +177,8 @@ static int
 first_byte(const char *path, const char *suffix, unsigned char *byte)
 {
 	CLEANUP_FREE char *name = xasprintf("%s%s", path, suffix);
-	CLEANUP_FD int fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	CLEANUP_FD int fd = io_openat(AT_FDCWD, name,
+				      O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
 	ssize_t n;
 
 	if (fd < 0)

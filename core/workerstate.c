@@ -97,7 +97,7 @@ worker_state_write(const char *run_dir, const struct worker_state *s)
 		show(s, &keys[i], &text);
 	if (unlink(new) != 0 && errno != ENOENT)
 		return -errno;
-	fd = open(new, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	fd = io_openat(AT_FDCWD, new, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
 	/* Whatever the umask: everybody may know how it is. */
 	if (fd < 0 || fchmod(fd, 0644) != 0)
 		return -errno;
@@ -157,7 +157,7 @@ take_line(struct worker_state *s, char *line)
 int
 worker_state_read(const char *run_dir, struct worker_state *out)
 {
-	CLEANUP_FD int dir = open(run_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	CLEANUP_FD int dir = io_openat(AT_FDCWD, run_dir, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
 	CLEANUP_BUF struct buf text = BUF_INIT;
 	char *rest, *line;
 	int rc;

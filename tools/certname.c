@@ -58,7 +58,7 @@ certname_read(const char *file, char **subject, char **issuer, struct err *err)
 	int rc;
 
 	/* An admin may well name a link or a pipe; only its size is bounded. */
-	fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	fd = io_openat(AT_FDCWD, file, O_RDONLY | O_CLOEXEC | O_NOCTTY, 0);
 	if (fd < 0)
 		return err_set(err, errno == ENOENT ? EINVAL : errno,
 			       "cannot open certificate '%s': %s", file, strerrordesc_np(errno));

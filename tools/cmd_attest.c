@@ -41,7 +41,7 @@ read_file(const char *file, const char *what, size_t limit, struct buf *out, str
 	int rc;
 
 	fd = strcmp(file, "-") == 0 ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3)
-				    : open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+				    : io_openat(AT_FDCWD, file, O_RDONLY | O_CLOEXEC | O_NOCTTY, 0);
 	if (fd < 0)
 		return err_set(err, errno == ENOENT ? EINVAL : errno, "cannot open %s '%s': %s",
 			       what, file, strerrordesc_np(errno));

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "core/cleanup.h"
+#include "core/io.h"
 #include "newfile.h"
 #include "sidecar.h"
 
@@ -34,7 +35,7 @@ struct work {
 static int
 open_image(struct work *w, struct err *err)
 {
-	w->fd = open(w->file, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	w->fd = io_openat(AT_FDCWD, w->file, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
 	if (w->fd < 0 || fstat(w->fd, &w->before) != 0)
 		return err_set(err, errno, "cannot open '%s': %s", w->file,
 			       strerrordesc_np(errno));

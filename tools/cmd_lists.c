@@ -187,7 +187,7 @@ read_secret(const char *file, struct secret *s, struct err *err)
 	int fd = STDIN_FILENO, rc;
 
 	if (strcmp(file, "-") != 0) {
-		fd = opened = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+		fd = opened = io_openat(AT_FDCWD, file, O_RDONLY | O_CLOEXEC | O_NOCTTY, 0);
 		if (fd < 0)
 			return err_set(err, errno == ENOENT ? EINVAL : errno,
 				       "cannot open credentials '%s': %s", file,

@@ -46,11 +46,11 @@ static int
 open_regular(int dir, const char *name, int64_t *size)
 {
 	int flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
-	CLEANUP_FD int fd = openat(dir, name, flags | O_NOATIME);
+	CLEANUP_FD int fd = io_openat(dir, name, flags | O_NOATIME, 0);
 	struct stat st;
 
 	if (fd < 0 && errno == EPERM)
-		fd = openat(dir, name, flags);
+		fd = io_openat(dir, name, flags, 0);
 	if (fd < 0 || fstat(fd, &st) != 0)
 		return -errno;
 	if (!S_ISREG(st.st_mode))
@@ -62,7 +62,7 @@ open_regular(int dir, const char *name, int64_t *size)
 static void __attribute__((noreturn))
 serve(int sock, int dir)
 {
-	int below = openat(dir, "cache", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	int below = io_openat(dir, "cache", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW, 0);
 
 	for (;;) {
 		char name[NAME_MAX + 2];
@@ -109,7 +109,7 @@ start_child(struct importfiles *f, int dir, struct err *err)
 int
 importfiles_open(struct importfiles **out, const char *dir, struct err *err)
 {
-	CLEANUP_FD int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CLEANUP_FD int fd = io_openat(AT_FDCWD, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 	struct importfiles *f;
 	int rc;
 

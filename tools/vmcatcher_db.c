@@ -200,7 +200,7 @@ open_home(const struct place *p, struct err *err)
 	if (mkdir(p->home, 0755) != 0 && errno != EEXIST)
 		return err_set(err, errno, "directory '%s' cannot be made: %s", p->home,
 			       strerrordesc_np(errno));
-	fd = open(p->home, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	fd = io_openat(AT_FDCWD, p->home, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
 	if (fd < 0)
 		return err_set(err, errno, "directory '%s': %s", p->home, strerrordesc_np(errno));
 	/* The umask has no word in this: the daemon and its handlers pass through. */
@@ -473,7 +473,8 @@ vmc_choose(struct vmc *v, struct err *err)
 static int
 note_import(struct vmc *v, const struct import_result *r, struct err *err)
 {
-	CLEANUP_FD int fd = open(v->ctl.conf->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CLEANUP_FD int fd = io_openat(AT_FDCWD, v->ctl.conf->state_dir,
+				      O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 	CLEANUP_FREE char *text = xasprintf("%s\n", v->import);
 	int rc = fd >= 0 ? io_replace_file(fd, IMPORTED_NAME, 0600, text, strlen(text)) : -errno;
 

@@ -30,7 +30,7 @@ take_lock(struct vmc_session *s, const char *path, struct err *err)
 {
 	long long until = io_monotonic_ms() + LOCK_MS;
 
-	s->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	s->lock = io_openat(AT_FDCWD, path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (s->lock < 0)
 		return err_set(err, errno, "cannot open '%s': %s", path, strerrordesc_np(errno));
 	while (flock(s->lock, LOCK_EX | LOCK_NB) != 0) {

@@ -68,7 +68,7 @@ list_wish(void *arg, const struct wish_row *row)
 static bool
 read_value(int dirfd, const char *name, struct buf *out)
 {
-	CLEANUP_FD int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	CLEANUP_FD int fd = io_openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
 
 	buf_clear(out);
 	if (fd < 0 || io_read_to_end(fd, LIMIT_CONTROL_LINE, out) != 0 || out->len == 0)
@@ -82,7 +82,7 @@ static int
 list_from_directory(struct vmc *v, int images, const char *name)
 {
 	CLEANUP_BUF struct buf identifier = BUF_INIT, selected = BUF_INIT, list = BUF_INIT;
-	CLEANUP_FD int fd = openat(images, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CLEANUP_FD int fd = io_openat(images, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 
 	/* It may have gone since the directory was read. */
 	if (fd < 0 || !read_value(fd, "id", &identifier) ||
@@ -100,9 +100,9 @@ open_images(const struct conf *conf)
 {
 	CLEANUP_FREE char *said = xasprintf("%s/" CONTROL_MOUNTPOINT "/images", conf->run_dir);
 	CLEANUP_FREE char *meant = xasprintf("%s/images", conf->mountpoint);
-	int fd = open(said, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = io_openat(AT_FDCWD, said, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 
-	return fd >= 0 ? fd : open(meant, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return fd >= 0 ? fd : io_openat(AT_FDCWD, meant, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 }
 
 static int

@@ -349,7 +349,8 @@ vmc_outputs_open(struct vmc *v, size_t n, struct err *err)
 	v->outputs = xcalloc(files.n + 1, sizeof(*v->outputs));
 	while (rc == 0 && v->n_outputs < n && v->n_outputs < files.n) {
 		const char *file = files.at[v->n_outputs];
-		int fd = open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0666);
+		int fd = io_openat(AT_FDCWD, file,
+				   O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0666);
 
 		if (fd < 0)
 			rc = err_set(err, errno, "'%s' cannot be written: %s", file,
