@@ -157,6 +157,21 @@ forget(struct catalogue *c, int64_t id, struct err *err)
 }
 
 int
+catalogue_expired_purge_shared(struct catalogue *c, int64_t before, int *n, struct err *err)
+{
+	struct cat_scope scope;
+	int rc = cat_scope_begin(c, &scope, err);
+
+	*n = 0;
+	if (rc != 0)
+		return rc;
+	rc = cat_run(c, SQL_EXPIRED_PURGE_SHARED, ARGS(arg_int(before)), err);
+	if (rc == 0)
+		*n = cat_n_changed(c);
+	return cat_scope_end(c, &scope, rc, err);
+}
+
+int
 catalogue_expired_prune(struct catalogue *c, struct err *err)
 {
 	CLEANUP_FREE int64_t *ids = NULL;

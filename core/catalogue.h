@@ -506,7 +506,6 @@ struct attestation_row {
 	int64_t imported;
 	int64_t n;			/* entries */
 };
-void attestation_row_release(struct attestation_row *r);
 int catalogue_attestation_each(struct catalogue *c,
 			       int (*fn)(void *arg, const struct attestation_row *r), void *arg,
 			       struct err *err);
@@ -574,6 +573,11 @@ int catalogue_expired_stubs(struct catalogue *c, int (*fn)(void *arg, int64_t id
 int catalogue_expired_by_id(struct catalogue *c, int64_t id, struct expired_row *out,
 			    struct err *err);
 
+/*
+ * Versions that left at before or earlier have no bytes any more, although the file stays: a selected
+ * image has the same, or a version that left later.  *n counts them.
+ */
+int catalogue_expired_purge_shared(struct catalogue *c, int64_t before, int *n, struct err *err);
 /* Forgets what was purged, all but the last LIMIT_PURGED_KEPT versions. */
 int catalogue_expired_prune(struct catalogue *c, struct err *err);
 

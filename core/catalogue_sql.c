@@ -538,6 +538,11 @@ static const char *const statements[N_SQL] = {
 	" AND bytes = 'kept'",
 [SQL_EXPIRED_PURGE_SIZE] = "UPDATE expired SET bytes = 'purged' WHERE sha512 = ?1"
 	" AND bytes = 'kept' AND (SELECT m.bytes FROM meta m WHERE m.id = expired.meta) <> ?2",
+/* The file is needed still: by a selected image, or by a version that left later. */
+[SQL_EXPIRED_PURGE_SHARED] = "UPDATE expired SET bytes = 'purged' WHERE bytes = 'kept'"
+	" AND expired_at <= ?1 AND (" WANTED("expired.sha512") " OR EXISTS (SELECT 1"
+	" FROM expired y WHERE y.sha512 = expired.sha512 AND y.bytes = 'kept'"
+	" AND y.expired_at > ?1))",
 [SQL_EXPIRED_FORGOTTEN] = "SELECT id FROM expired WHERE bytes = 'purged'"
 	" ORDER BY id DESC LIMIT -1 OFFSET ?1",
 [SQL_EXPIRED_DELETE] = "DELETE FROM expired WHERE id = ?1 RETURNING ino, meta",

@@ -157,18 +157,19 @@ static void
 do_purge(struct engine *e, struct client *c, const char *arg)
 {
 	struct err err = { 0 };
+	struct purged purged = { 0, 0 };
 	int64_t age;
-	int n = 0, rc;
+	int rc;
 
 	if (!stamp_parse_span(arg, &age)) {
 		reply_rc(e, c, err_set(&err, EINVAL, "'%s' is no age", arg), &err);
 		return;
 	}
-	rc = purge_older(e->catalogue, e->config.store, age, stamp_now(), &n, &err);
-	if (n > 0)
+	rc = purge_older(e->catalogue, e->config.store, age, stamp_now(), &purged, &err);
+	if (purged.files + purged.versions > 0)
 		engine_rows_changed(e);
 	if (rc == 0)
-		reply_last(e, c, "ok %d", n);
+		reply_last(e, c, "ok %d", purged.files);
 	else
 		reply_rc(e, c, rc, &err);
 }
@@ -191,7 +192,7 @@ static void
 do_poke(struct engine *e, struct client *c, const char *arg)
 {
 	(void)arg;
-	/* Not engine_poke(): who has the answer may open a file, which must meet the new rows. */
+	/* At once: who has the answer may open a file, which must meet the new rows. */
 	if (catalogue_data_version(e->catalogue) != e->data_version)
 		engine_look(e);
 	reply_rc(e, c, 0, NULL);

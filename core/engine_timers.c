@@ -90,7 +90,7 @@ static void
 purge(struct engine *e)
 {
 	struct err err = { 0 };
-	int n = 0;
+	struct purged purged = { 0, 0 };
 
 	if (!engine_clock_is_good(e))
 		return;
@@ -103,12 +103,13 @@ purge(struct engine *e)
 	if (engine_conf(e)->expire_keep == KEEP_ALWAYS)
 		return;
 	err_clear(&err);
-	if (purge_by_policy(e->catalogue, e->config.store, engine_conf(e), stamp_now(), &n, &err) != 0)
+	if (purge_by_policy(e->catalogue, e->config.store, engine_conf(e), stamp_now(), &purged,
+			    &err) != 0)
 		log_err(LOG_LVL_ERROR, "purging expired images", &err);
-	if (n > 0) {
-		log_info("%d expired images purged (expire_keep)", n);
+	if (purged.files > 0)
+		log_info("%d expired images purged (expire_keep)", purged.files);
+	if (purged.files + purged.versions > 0)
 		engine_rows_changed(e);
-	}
 }
 
 static void

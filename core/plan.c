@@ -89,16 +89,16 @@ plan_reader_errno(const struct err *why)
 	return why->rc;
 }
 
-bool
-plan_may_purge(const struct conf *conf, int64_t expired_at, int64_t now)
+int64_t
+plan_purge_before(const struct conf *conf, int64_t now)
 {
 	switch ((enum conf_keep)conf->expire_keep) {
 	case KEEP_ALWAYS:
-		return false;
+		return INT64_MIN;
 	case KEEP_NEVER:
-		return true;
+		return INT64_MAX;
 	case KEEP_AGE:
-		return now - expired_at >= conf->expire_keep_age;
+		return now - conf->expire_keep_age;
 	}
-	return false;
+	return INT64_MIN;
 }

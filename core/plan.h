@@ -49,7 +49,7 @@ enum lazy_fill plan_fill(const struct conf *conf, bool is_pending, bool has_hand
  */
 int plan_reader_errno(const struct err *why);
 
-/* Whether a withdrawn object's file may go now by expire_keep. */
-bool plan_may_purge(const struct conf *conf, int64_t expired_at, int64_t now);
+/* What was withdrawn then or earlier may go now by expire_keep. */
+int64_t plan_purge_before(const struct conf *conf, int64_t now);
 
 #endif

@@ -2,7 +2,8 @@
  * The row first, the file after: a crash in between leaves a file that is known to be leaving, and
  * the next start removes it; the other way round would leave a row that promises bytes.  An object that a
  * selected image names is never touched, nor what is here in part: the engine drops that as soon as
- * nobody has it open.
+ * nobody has it open.  Of versions that share a file each goes at its time, and the file with the last:
+ * else a list whose versions have the same bytes would have a history without end.
  */
 #include "config.h"
 #include "purge.h"
@@ -19,23 +20,24 @@ struct candidate {
 };
 
 struct candidates {
-	const struct conf *conf;	/* NULL: by age */
-	int64_t age, now;
+	int64_t before;			/* what left then or earlier is due */
 	struct candidate *rows;		/* every expired row with bytes */
 	size_t n;
+	bool any_due;
 };
 
 static int
 add_row(void *arg, const struct expired_row *row)
 {
 	struct candidates *c = arg;
-	bool due = c->conf != NULL ? plan_may_purge(c->conf, row->expired_at, c->now)
-				   : c->now - row->expired_at >= c->age;
 
 	if (row->purged)
 		return 0;
+	c->any_due = c->any_due || row->expired_at <= c->before;
 	c->rows = xrealloc(c->rows, (c->n + 1) * sizeof(*c->rows));
-	c->rows[c->n++] = (struct candidate){ row->meta.sha512, due };
+	c->rows[c->n++] = (struct candidate){
+		row->meta.sha512, row->expired_at <= c->before,
+	};
 	return 0;
 }
 
@@ -108,31 +110,36 @@ purge_one(struct catalogue *c, struct store *s, const struct digest *d, int *n, 
 }
 
 static int
-purge(struct catalogue *c, struct store *s, struct candidates *what, int *n, struct err *err)
+purge(struct catalogue *c, struct store *s, struct candidates *what, struct purged *out,
+      struct err *err)
 {
 	int rc = catalogue_expired_each(c, add_row, what, err);
 
-	*n = 0;
+	*out = (struct purged){ 0, 0 };
 	keep_due(what);
 	for (size_t i = 0; rc == 0 && i < what->n; i++)
-		rc = purge_one(c, s, &what->rows[i].digest, n, err);
+		rc = purge_one(c, s, &what->rows[i].digest, &out->files, err);
 	free(what->rows);
+	/* Mostly there is nothing to do, and then nobody need wait for a lock. */
+	if (rc == 0 && what->any_due)
+		rc = catalogue_expired_purge_shared(c, what->before, &out->versions, err);
 	return rc;
 }
 
 int
-purge_by_policy(struct catalogue *c, struct store *s, const struct conf *conf, int64_t now, int *n,
-		struct err *err)
+purge_by_policy(struct catalogue *c, struct store *s, const struct conf *conf, int64_t now,
+		struct purged *out, struct err *err)
 {
-	struct candidates what = { .conf = conf, .now = now };
+	struct candidates what = { .before = plan_purge_before(conf, now) };
 
-	return purge(c, s, &what, n, err);
+	return purge(c, s, &what, out, err);
 }
 
 int
-purge_older(struct catalogue *c, struct store *s, int64_t age, int64_t now, int *n, struct err *err)
+purge_older(struct catalogue *c, struct store *s, int64_t age, int64_t now, struct purged *out,
+	    struct err *err)
 {
-	struct candidates what = { .age = age, .now = now };
+	struct candidates what = { .before = now - age };
 
-	return purge(c, s, &what, n, err);
+	return purge(c, s, &what, out, err);
 }

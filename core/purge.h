@@ -11,10 +11,17 @@
 #include "err.h"
 #include "store.h"
 
-/* Purges what expire_keep lets go.  *n counts the images. */
-int purge_by_policy(struct catalogue *c, struct store *s, const struct conf *conf, int64_t now, int *n, struct err *err);
+struct purged {
+	int files;
+	int versions;			/* whose file stays, because another has the same */
+};
+
+/* Purges what expire_keep lets go. */
+int purge_by_policy(struct catalogue *c, struct store *s, const struct conf *conf, int64_t now,
+		    struct purged *out, struct err *err);
 
 /* Purges what was withdrawn at least age seconds ago, whatever expire_keep says. */
-int purge_older(struct catalogue *c, struct store *s, int64_t age, int64_t now, int *n, struct err *err);
+int purge_older(struct catalogue *c, struct store *s, int64_t age, int64_t now, struct purged *out,
+		struct err *err);
 
 #endif

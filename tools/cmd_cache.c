@@ -139,13 +139,15 @@ list_expired(struct ctl *ctl, struct err *err)
 static int
 purge_here(struct ctl *ctl, int64_t age, int *n, struct err *err)
 {
+	struct purged purged = { 0, 0 };
 	int rc;
 
 	rc = ctl_open(ctl, CTL_WRITE | CTL_SET_UP, err);
 	if (rc == 0)
 		rc = ctl_open_store(ctl, true, err);
 	if (rc == 0)
-		rc = purge_older(ctl->catalogue, ctl->store, age, stamp_now(), n, err);
+		rc = purge_older(ctl->catalogue, ctl->store, age, stamp_now(), &purged, err);
+	*n = purged.files;
 	return rc;
 }
 

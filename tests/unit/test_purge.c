@@ -104,11 +104,11 @@ state_of(struct bed *b, char letter)
 static void
 assert_purged(struct bed *b, int64_t now, int wanted)
 {
-	int n = -1;
+	struct purged purged = { -1, -1 };
 
-	if (purge_by_policy(b->f->c, b->store, &b->f->conf, now, &n, &b->f->err) != 0)
+	if (purge_by_policy(b->f->c, b->store, &b->f->conf, now, &purged, &b->f->err) != 0)
 		fail_msg("%s", b->f->err.text);
-	assert_int_equal(n, wanted);
+	assert_int_equal(purged.files, wanted);
 }
 
 /* img-a was 'a' and is 'b' now. */
@@ -201,6 +201,34 @@ counts_from_the_last_time(void **state)
 	assert_false(has_file(b, 'a'));
 }
 
+/* Each goes at its time; the file when no version has it any more, and never while an image has it. */
+static void
+purges_versions_that_share_a_file(void **state)
+{
+	struct bed *b = *state;
+	struct purged purged;
+
+	publish(b->f, b->sub, "1", ENTRIES(IMG("img-a", "1", 'a'), IMG("img-b", "1", 'b')));
+	fetch(b, 'a');
+	fetch(b, 'b');
+	publish_in(b->f, b->sub, LIST, "2", NOW + DAY, ENTRIES(IMG("img-a", "2", 'a')));
+	publish_in(b->f, b->sub, LIST, "3", NOW + 2 * DAY, ENTRIES(IMG("img-c", "3", 'a')));
+	publish_in(b->f, b->sub, LIST, "4", NOW + 3 * DAY, ENTRIES(IMG("img-b", "4", 'b')));
+	assert_expired(b->f, "img-b removed-from-list, img-a removed-from-list, "
+			     "img-c removed-from-list");
+	assert_int_equal(purge_older(b->f->c, b->store, DAY, NOW + 3 * DAY, &purged, &b->f->err), 0);
+	assert_int_equal(purged.files, 0);
+	assert_int_equal(purged.versions, 2);
+	assert_expired(b->f, "img-b removed-from-list purged, img-a removed-from-list purged, "
+			     "img-c removed-from-list");
+	assert_true(has_file(b, 'a') && has_file(b, 'b'));
+	assert_int_equal(purge_older(b->f->c, b->store, DAY, NOW + 4 * DAY, &purged, &b->f->err), 0);
+	assert_int_equal(purged.files, 1);
+	assert_int_equal(purged.versions, 0);
+	assert_false(has_file(b, 'a'));
+	assert_int_equal(state_of(b, 'b'), OBJECT_VERIFIED);
+}
+
 static void
 purges_what_was_deselected(void **state)
 {
@@ -220,17 +248,17 @@ static void
 purges_by_hand(void **state)
 {
 	struct bed *b = *state;
-	int n = -1;
+	struct purged purged;
 
 	replace(b);
 	b->f->conf.expire_keep = KEEP_ALWAYS;
-	assert_int_equal(purge_older(b->f->c, b->store, DAY, NOW + DAY - 1, &n, &b->f->err), 0);
-	assert_int_equal(n, 0);
-	assert_int_equal(purge_older(b->f->c, b->store, DAY, NOW + DAY, &n, &b->f->err), 0);
-	assert_int_equal(n, 1);
+	assert_int_equal(purge_older(b->f->c, b->store, DAY, NOW + DAY - 1, &purged, &b->f->err), 0);
+	assert_int_equal(purged.files, 0);
+	assert_int_equal(purge_older(b->f->c, b->store, DAY, NOW + DAY, &purged, &b->f->err), 0);
+	assert_int_equal(purged.files, 1);
 	assert_false(has_file(b, 'a'));
-	assert_int_equal(purge_older(b->f->c, b->store, 1000000000000, NOW, &n, &b->f->err), 0);
-	assert_int_equal(n, 0);
+	assert_int_equal(purge_older(b->f->c, b->store, 1000000000000, NOW, &purged, &b->f->err), 0);
+	assert_int_equal(purged.files, 0);
 }
 
 static void
@@ -297,6 +325,8 @@ main(void)
 		     counts_from_the_last_time),
 		TEST("what is here in part is not purged before it is whole",
 		     spares_what_is_here_in_part),
+		TEST("versions that share a file go one by one, and the file with the last",
+		     purges_versions_that_share_a_file),
 		TEST("a deselected image is purged and can be fetched again",
 		     purges_what_was_deselected),
 		TEST("A21 expired --purge goes by age alone", purges_by_hand),
