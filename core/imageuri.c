@@ -41,8 +41,10 @@ has_scheme(const char *uri, const char *scheme)
 static bool
 is_uri_byte(char c)
 {
-	return c != '\0' && ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')
-		|| (c >= '0' && c <= '9') || strchr("-._~:/?#[]@!$&()*+,;=%", c) != NULL);
+	static const char others[] = "-._~:/?#[]@!$&()*+,;=%";
+
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+	       memchr(others, c, sizeof(others) - 1) != NULL;
 }
 
 /* The part between "//" and the path; len 0 if the URI has none. */

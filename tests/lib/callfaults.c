@@ -34,6 +34,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* Of a kind of call: it can come to an end. */
+enum { ENDS = 256 };
+
 /* Where the program's own code is: what a library calls is none of ours. */
 extern const char __executable_start[], etext[];
 
@@ -73,8 +76,9 @@ fault_name(void)
 static bool
 strikes(unsigned kind, const char *name, const void *caller)
 {
-	if ((fault.kinds & kind) == 0 || (const char *)caller < __executable_start ||
-	    (const char *)caller >= etext || atomic_fetch_sub(&fault.left, 1) != 1)
+	if ((fault.kinds & kind) == 0 || (fault.errnum == 0 && (kind & ENDS) == 0) ||
+	    (const char *)caller < __executable_start || (const char *)caller >= etext ||
+	    atomic_fetch_sub(&fault.left, 1) != 1)
 		return false;
 	fault.name = name;
 	fault.struck = true;
@@ -111,6 +115,9 @@ real(const char *name)
 /* Those of files whose offsets are wide have two names. */
 #define FILE_CALL(name, params, args) CALL(FAULT_FILES, -1, int, name, #name, params, args)
 #define FILE_CALL64(name, params, args) CALL(FAULT_FILES, -1, int, name, #name "64", params, args)
+
+/* Without an errno there is no more to be read. */
+#define AT_END (fault.errnum == 0 ? 0 : -1)
 
 static mode_t
 mode_of(int flags, va_list ap)
@@ -150,14 +157,15 @@ openat(int dir, const char *path, int flags, ...)
 	return next(dir, path, flags, mode);
 }
 
-CALL(FAULT_FILES, -1, ssize_t, read, "read", (int fd, void *data, size_t len), (fd, data, len))
+CALL(FAULT_FILES | ENDS, AT_END, ssize_t, read, "read", (int fd, void *data, size_t len),
+     (fd, data, len))
 CALL(FAULT_FILES, -1, ssize_t, write, "write", (int fd, const void *data, size_t len),
      (fd, data, len))
-CALL(FAULT_FILES, -1, ssize_t, pread, "pread64", (int fd, void *data, size_t len, off_t off),
-     (fd, data, len, off))
+CALL(FAULT_FILES | ENDS, AT_END, ssize_t, pread, "pread64",
+     (int fd, void *data, size_t len, off_t off), (fd, data, len, off))
 CALL(FAULT_FILES, -1, ssize_t, pwrite, "pwrite64",
      (int fd, const void *data, size_t len, off_t off), (fd, data, len, off))
-CALL(FAULT_FILES, -1, ssize_t, preadv2, "preadv64v2",
+CALL(FAULT_FILES | ENDS, AT_END, ssize_t, preadv2, "preadv64v2",
      (int fd, const struct iovec *parts, int n, off_t off, int flags), (fd, parts, n, off, flags))
 CALL(FAULT_FILES, -1, ssize_t, writev, "writev", (int fd, const struct iovec *parts, int n),
      (fd, parts, n))
@@ -237,7 +245,8 @@ PROCESS_CALL(int, eventfd, (unsigned value, int flags), (value, flags))
 PROCESS_CALL(int, poll, (struct pollfd *fds, nfds_t n, int ms), (fds, n, ms))
 PROCESS_CALL(ssize_t, send, (int fd, const void *data, size_t len, int flags),
 	     (fd, data, len, flags))
-PROCESS_CALL(ssize_t, recv, (int fd, void *data, size_t len, int flags), (fd, data, len, flags))
+CALL(FAULT_PROCESS | ENDS, AT_END, ssize_t, recv, "recv",
+     (int fd, void *data, size_t len, int flags), (fd, data, len, flags))
 PROCESS_CALL(ssize_t, sendmsg, (int fd, const struct msghdr *m, int flags), (fd, m, flags))
 PROCESS_CALL(ssize_t, recvmsg, (int fd, struct msghdr *m, int flags), (fd, m, flags))
 PROCESS_CALL(int, setrlimit, (__rlimit_resource_t what, const struct rlimit *limit), (what, limit))

@@ -26,7 +26,10 @@ enum {
 	FAULT_CRYPTO = 8,  /* OpenSSL, where only a lack of memory makes it fail */
 };
 
-/* errnum is what a call to the kernel fails with; the others fail in their own way. */
+/*
+ * errnum is what a call to the kernel fails with; the others fail in their own way.  0: only what reads
+ * is concerned, and is told that there is no more.
+ */
 void fault_begin(unsigned kinds, long n, int errnum);
 bool fault_end(void);	      /* whether one failed */
 const char *fault_name(void); /* the one that failed last, "" if none */
