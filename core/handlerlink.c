@@ -73,6 +73,7 @@ struct seen {
 	enum handlerlink_state state;
 	struct stat st;			/* unless the name is free */
 	struct note note;		/* of a file of ours; of a symbolic link its digest */
+	int errnum;			/* not 0: it cannot be told, and is taken for foreign */
 };
 
 /* "'PATH/NAME': why" */
@@ -246,25 +247,30 @@ is_our_target(const char *text, struct digest *d)
 }
 
 static enum handlerlink_state
-look_link(const struct handlerlink *l, const char *name, struct digest *d)
+look_link(const struct handlerlink *l, const char *name, struct seen *seen)
 {
 	char text[4096];
 	ssize_t len = readlinkat(l->dir, name, text, sizeof(text) - 1);
 
-	if (len <= 0)
+	if (len < 0) {
+		seen->errnum = errno;
 		return HANDLERLINK_FOREIGN;
+	}
 	text[len] = '\0';
-	return is_our_target(text, d) ? HANDLERLINK_IMAGE : HANDLERLINK_FOREIGN;
+	return is_our_target(text, &seen->note.digest) ? HANDLERLINK_IMAGE : HANDLERLINK_FOREIGN;
 }
 
 static void
 look(const struct handlerlink *l, const char *name, struct seen *seen)
 {
 	memset(seen, 0, sizeof(*seen));
-	if (fstatat(l->dir, name, &seen->st, AT_SYMLINK_NOFOLLOW) != 0)
+	if (fstatat(l->dir, name, &seen->st, AT_SYMLINK_NOFOLLOW) != 0) {
+		seen->errnum = errno == ENOENT ? 0 : errno;
 		seen->state = errno == ENOENT ? HANDLERLINK_FREE : HANDLERLINK_FOREIGN;
-	else if (S_ISLNK(seen->st.st_mode))
-		seen->state = look_link(l, name, &seen->note.digest);
+		return;
+	}
+	if (S_ISLNK(seen->st.st_mode))
+		seen->state = look_link(l, name, seen);
 	else if (!S_ISREG(seen->st.st_mode) || !find_note(l, name, &seen->st, &seen->note))
 		seen->state = HANDLERLINK_FOREIGN;
 	else if (seen->note.made == MADE_EMPTY)
@@ -579,8 +585,12 @@ handlerlink_drop(struct handlerlink *l, const char *name, struct err *err)
 	struct seen seen;
 
 	look(l, name, &seen);
-	if ((seen.state == HANDLERLINK_IMAGE || seen.state == HANDLERLINK_EMPTY) &&
-	    unlinkat(l->dir, name, 0) != 0 && errno != ENOENT)
+	if (seen.errnum != 0)
+		return say(l, name, -seen.errnum, "looked at", err);
+	/* The note stays, too, in case it could not be read only now; sweeping looks again. */
+	if (seen.state == HANDLERLINK_FOREIGN)
+		return 0;
+	if (seen.state != HANDLERLINK_FREE && unlinkat(l->dir, name, 0) != 0 && errno != ENOENT)
 		return say(l, name, -errno, "removed", err);
 	forget(l, name);
 	return 0;
