@@ -24,6 +24,7 @@
 #include "core/digest.h"
 #include "core/io.h"
 #include "core/vmcatcherdb.h"
+#include "tests/lib/callfaults.h"
 
 static char *dir, *path;
 
@@ -196,6 +197,34 @@ seen_release(struct seen *s)
 }
 
 #define SEEN __attribute__((cleanup(seen_release))) struct seen
+
+/* Nothing is taken for missing, or for damaged, because it could not be read. */
+static void
+each_call_fails(void **state)
+{
+	bool struck = true;
+
+	(void)state;
+	for (long n = 1; struck; n++) {
+		SEEN all, some;
+		struct err err = { 0 };
+		int rc;
+
+		assert_int_equal(see(&all, &err), 0);
+		fault_begin(FAULT_FILES | FAULT_SQLITE, n, EIO);
+		rc = see(&some, &err);
+		struck = fault_end();
+		if (rc == 0)
+			assert_string_equal(buf_str(&some.text), buf_str(&all.text));
+		else if (!struck || err.text[0] == '\0' || err.code == CODE_CORRUPT)
+			fail_msg("call %ld (%s): %d '%s'", n, fault_name(), (int)err.code, err.text);
+		err_clear(&err);
+		fault_begin(FAULT_FILES | FAULT_SQLITE, n, EIO);
+		rc = vmcatcherdb_is(path, &err);
+		if (fault_end() && rc == 0)
+			fail_msg("call %ld (%s) fails, and it is no such database", n, fault_name());
+	}
+}
 
 static void
 assert_seen(const char *text)
@@ -580,6 +609,7 @@ main(void)
 		     hot_journal_is_refused),
 		TEST("A13 changes that lie in a -wal are refused, and read once they are in",
 		     changes_in_a_wal_are_refused),
+		TEST("A13 one that cannot be read now is neither damaged nor none", each_call_fails),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
