@@ -123,7 +123,8 @@ thin_quarantine(struct store *s, const char *hex, size_t n_same, int64_t *next)
 	return 0;
 }
 
-int
+/* Moves a regular file dir/name to quarantine/<hex>.<number>, drops the oldest over the bound. */
+static int
 store_aside_quarantine(struct store *s, int dir, const char *name, const char *hex)
 {
 	char to[DIGEST_HEX + 32];

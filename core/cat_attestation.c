@@ -25,7 +25,7 @@
 #include "limits.h"
 #include "listjudge.h"
 
-void
+static void
 attestation_row_release(struct attestation_row *r)
 {
 	free(r->source);

@@ -231,7 +231,8 @@ catalogue_event_process(struct catalogue *c, const char *type, const char *sessi
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-void
+/* The row of a query that begins with the columns of an event. */
+static void
 event_next(struct cat_query *q, struct event_row *r)
 {
 	memset(r, 0, sizeof(*r));

@@ -2,7 +2,7 @@
  * cat_object.c - image contents by digest: stored or not, tries, where to get them.
  *
  * missing  --a try failed-->  failed  --new list, or reset-->  missing
- * missing, failed  --verified and in the store-->  verified  --file bad or purged-->  missing
+ * missing, failed  --verified and in the store-->  verified  --file bad or evicted-->  missing
  *
  * missing and failed objects may have a tree: that of the signed root (rooted), whose prefix was
  * verified, so that blocks can be read before the whole is here.  It counts only while that root is
@@ -484,28 +484,6 @@ catalogue_object_lost(struct catalogue *c, const struct digest *d, const char *w
 }
 
 static int
-forget_file(struct catalogue *c, const struct digest *d, bool live_too, struct err *err)
-{
-	struct cat_scope scope;
-	int64_t live = 0;
-	int rc = cat_scope_begin(c, &scope, err);
-
-	if (rc != 0)
-		return rc;
-	rc = cat_run(c, SQL_EXPIRED_PURGE, ARGS(arg_digest(d)), err);
-	if (rc == 0)
-		rc = cat_int(c, SQL_OBJECT_IS_LIVE, ARGS(arg_digest(d)), &live, NULL, err);
-	/* A live image keeps its file, whatever its history, unless it is evicted. */
-	if (rc == 0 && (live == 0 || live_too))
-		rc = cat_run(c, SQL_OBJECT_PURGED, ARGS(arg_digest(d)), err);
-	if (rc == 0 && (live == 0 || live_too))
-		rc = cat_run(c, SQL_LEAVING_ADD, ARGS(arg_digest(d)), err);
-	if (rc == 0)
-		rc = object_collect(c, err);
-	return cat_scope_end(c, &scope, rc, err);
-}
-
-static int
 abandon(struct catalogue *c, const struct digest *d, struct err *err)
 {
 	struct object_row row;
@@ -539,13 +517,19 @@ catalogue_object_abandoned(struct catalogue *c, const struct digest *d, struct e
 }
 
 int
-catalogue_object_purged(struct catalogue *c, const struct digest *d, struct err *err)
-{
-	return forget_file(c, d, false, err);
-}
-
-int
 catalogue_object_evicted(struct catalogue *c, const struct digest *d, struct err *err)
 {
-	return forget_file(c, d, true, err);
+	struct cat_scope scope;
+	int rc = cat_scope_begin(c, &scope, err);
+
+	if (rc != 0)
+		return rc;
+	rc = cat_run(c, SQL_EXPIRED_PURGE, ARGS(arg_digest(d)), err);
+	if (rc == 0)
+		rc = cat_run(c, SQL_OBJECT_EVICTED, ARGS(arg_digest(d)), err);
+	if (rc == 0)
+		rc = cat_run(c, SQL_LEAVING_ADD, ARGS(arg_digest(d)), err);
+	if (rc == 0)
+		rc = object_collect(c, err);
+	return cat_scope_end(c, &scope, rc, err);
 }

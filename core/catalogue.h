@@ -445,20 +445,19 @@ int catalogue_object_healed(struct catalogue *c, const struct digest *d, const c
 int catalogue_object_lost(struct catalogue *c, const struct digest *d, const char *why, int64_t now,
 			  struct err *err);
 /*
- * Purged by policy: its expired rows are marked purged; unless a live image names it, it becomes
- * MISSING.  The row goes when nothing names it.
- */
-int catalogue_object_purged(struct catalogue *c, const struct digest *d, struct err *err);
-/*
  * What was here of an object in part is gone, because nobody wants it any more and it is not open:
  * its expired rows are purged, its tree and the note of the partial are forgotten, and the row
  * goes when nothing names it.  Does nothing if it is wanted or verified (meanwhile).
  */
 int catalogue_object_abandoned(struct catalogue *c, const struct digest *d, struct err *err);
-/* As purged, also for a live image: an admin's word, or want of room.  A later read fetches it again. */
+/*
+ * Its file is to go, by policy, an admin's word, or for want of room: its expired rows are marked
+ * purged, and it becomes MISSING.  The row goes when nothing names it; a later read of a live
+ * image fetches it again.
+ */
 int catalogue_object_evicted(struct catalogue *c, const struct digest *d, struct err *err);
 /*
- * What has been purged or evicted is leaving until its file is gone, too; then it has left.  A crash in
+ * What has been evicted is leaving until its file is gone, too; then it has left.  A crash in
  * between is finished at the next start.
  */
 int catalogue_object_left(struct catalogue *c, const struct digest *d, struct err *err);

@@ -52,7 +52,9 @@ struct cat_arg arg_text(const char *value);			/* NULL binds NULL; borrowed */
 struct cat_arg arg_digest(const struct digest *value);		/* NULL binds NULL; borrowed */
 struct cat_arg arg_id(int64_t value);				/* 0 binds NULL */
 
-#define ARGS(...) ((const struct cat_arg[]){ __VA_ARGS__ __VA_OPT__(,) { .kind = ARG_END } })
+/* What stands in front is passed over: with it a list of none is one, too. */
+#define ARGS(...) \
+	(&((const struct cat_arg[]){ { .kind = ARG_END }, ##__VA_ARGS__, { .kind = ARG_END } })[1])
 
 /* Runs a statement that gives no rows. */
 int cat_run(struct catalogue *c, enum sql_id id, const struct cat_arg *args, struct err *err);
@@ -199,8 +201,6 @@ int event_add_new(struct catalogue *c, const struct image_meta *m, const char *l
 /* ProcessPostfix, if the transaction that is about to be committed has events of images. */
 int event_session_end(struct catalogue *c, struct err *err);
 void event_session_clear(struct catalogue *c);
-/* The row of a query that begins with the columns of an event. */
-void event_next(struct cat_query *q, struct event_row *r);
 int event_by_id(struct catalogue *c, int64_t id, struct event_row *out, struct err *err);
 /* A delivery for each handler that takes the event's type; those that are there begin anew. */
 int delivery_add(struct catalogue *c, int64_t event, struct err *err);

@@ -425,7 +425,7 @@ static const char *const statements[N_SQL] = {
 [SQL_OBJECT_LOST] = "UPDATE object SET state = 'missing', code = ?3, error = ?2, tries = 0,"
 	" next_try = 0, fetched = 0, tree = NULL, degraded = 0, strict_reason = '',"
 	" corrupt = max(corrupt, state = 'verified') WHERE digest = ?1",
-[SQL_OBJECT_PURGED] = "UPDATE object SET state = 'missing', fetched = 0, tree = NULL,"
+[SQL_OBJECT_EVICTED] = "UPDATE object SET state = 'missing', fetched = 0, tree = NULL,"
 	" degraded = 0, strict_reason = '' WHERE digest = ?1",
 /* Lists before attestations, each in the order of their images. */
 [SQL_OBJECT_SIDECARS] = "SELECT uri, list_id FROM ("

@@ -111,7 +111,6 @@ void engine_heal(struct engine *e, struct blockfile *f, int64_t g, const char *w
  * audited() or lost(), or in neither: then reads go on to be verified one by one.
  */
 void engine_audit(struct engine *e, const struct digest *d);
-void engine_poke(struct engine *e);				/* rows may have changed */
 /* Somebody opened or closed a file of it: the least recently used go first. */
 void engine_used(struct engine *e, const struct digest *d);
 void engine_shown(struct engine *e, uint64_t ticket);		/* the changes up to this one can be seen by everybody */
@@ -138,6 +137,7 @@ struct engine_status {
 	int64_t pinned;			/* images; now */
 	int64_t evicted_images, evicted_bytes;	/* to make room */
 	int64_t room_refusals, last_room_refusal;	/* with code 52; seconds UTC, 0: never */
+	int64_t memory;			/* bytes, of this process; 0: there is no daemon */
 	struct err clock;			/* rc 0: nothing is wrong with it (clock.h) */
 };
 void engine_status(struct engine *e, struct engine_status *out);

@@ -141,15 +141,6 @@ engine_stop(struct engine *e)
 }
 
 void
-engine_poke(struct engine *e)
-{
-	pthread_mutex_lock(&e->lock);
-	e->poked = true;
-	pthread_mutex_unlock(&e->lock);
-	signal_fd(e->wake_fd);
-}
-
-void
 engine_shown(struct engine *e, uint64_t ticket)
 {
 	pthread_mutex_lock(&e->lock);

@@ -49,16 +49,6 @@ image_meta_release(struct image_meta *m)
 	memset(m, 0, sizeof(*m));
 }
 
-void
-image_meta_copy(struct image_meta *to, const struct image_meta *from)
-{
-	*to = *from;
-	for (int i = 0; i < N_FIELDS; i++)
-		to->value[i] = xstrdup(from->value[i]);
-	to->json = xstrdup(from->json);
-	to->verity_uri = xstrdup(from->verity_uri);
-}
-
 /* One line NAME='value' that any shell reads back as the value, byte for byte. */
 static void
 add_variable(struct buf *out, const char *name, const char *value)

@@ -55,8 +55,6 @@ struct image_meta {
 };
 
 void image_meta_release(struct image_meta *m);	/* leaves it empty */
-/* to holds nothing before. */
-void image_meta_copy(struct image_meta *to, const struct image_meta *from);
 
 /*
  * VMCATCHER_EVENT_*='...' lines, shell-quoted, one variable a line, as vmcatcher's events carry

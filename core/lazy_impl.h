@@ -143,8 +143,6 @@ void lazy_look_at_file(struct lazy *z);
 void lazy_end(struct lazy *z, enum lazy_state state, const struct err *why, struct failures *f);
 /* All sources failed: what waits, and is not on its way, is in f. */
 void lazy_network_failed(struct lazy *z, const struct err *why, struct failures *f);
-void lazy_add_failure(struct failures *f, const struct range *r, const struct err *why);
-size_t lazy_n_usable(const struct lazy *z);	/* sources */
 
 /* Unlocked. */
 void lazy_tell(struct lazy *z, struct failures *f);
@@ -158,9 +156,5 @@ void lazy_prefix_done(struct work *w, const struct ranged_end *end, bool refused
 void lazy_verdict(struct lazy *z, const struct err *image_why, struct failures *f);
 int lazy_level0_piece(struct work *w, int64_t at, const unsigned char *data, size_t len);
 void lazy_level0_done(struct work *w, const struct ranged_end *end, bool refused);
-
-/* lazywork.c */
-void lazy_refuse(struct lazy *z);
-void lazy_granules_done(struct work *w, const struct ranged_end *end, bool refused);
 
 #endif

@@ -29,7 +29,7 @@ enum { BAD_PAUSE_MAX_MS = 8000 };
 
 /* ---- failures -------------------------------------------------------------------------- */
 
-void
+static void
 lazy_add_failure(struct failures *f, const struct range *r, const struct err *why)
 {
 	f->at = xrealloc(f->at, (f->n + 1) * sizeof(*f->at));
@@ -88,7 +88,7 @@ lazy_network_failed(struct lazy *z, const struct err *why, struct failures *f)
 		lazy_add_failure(f, &r, why);
 }
 
-size_t
+static size_t
 lazy_n_usable(const struct lazy *z)
 {
 	size_t n = 0;
@@ -232,7 +232,7 @@ granule_wrong(struct work *w, int64_t g, const struct err *why, struct failures 
 }
 
 /* Wishes for what has failed already, and is not due again yet. */
-void
+static void
 lazy_refuse(struct lazy *z)
 {
 	long long now = io_monotonic_ms();
@@ -394,7 +394,7 @@ judge(struct work *w, const struct ranged_end *end, bool refused, struct failure
 		source_failed(z, w->source, why, f);
 }
 
-void
+static void
 lazy_granules_done(struct work *w, const struct ranged_end *end, bool refused)
 {
 	struct lazy *z = w->lazy;

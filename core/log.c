@@ -65,18 +65,6 @@ log_set_level(enum log_level level)
 	atomic_store(&threshold, (int)level);
 }
 
-bool
-log_level_parse(const char *name, enum log_level *level)
-{
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		if (strcmp(name, names[i]) == 0) {
-			*level = (enum log_level)i;
-			return true;
-		}
-	}
-	return false;
-}
-
 static bool
 put(enum log_level level, const char *line, int wait_ms)
 {

@@ -25,7 +25,6 @@ void log_never_wait(void);
 void log_renew(void);
 
 void log_set_level(enum log_level level);
-bool log_level_parse(const char *name, enum log_level *level);	/* error warning info debug */
 
 void log_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_warning(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -244,57 +244,6 @@ store_reconcile(struct store *s, const struct store_walk *ask, struct err *err)
 	return (int)w.n_moved;
 }
 
-/* ---- every object ------------------------------------------------------------------------ */
-
-struct each {
-	void (*fn)(void *arg, const struct digest *d, int64_t size);
-	void *arg;
-	const char *shard;
-};
-
-static int
-each_object(void *arg, int dir, const char *name)
-{
-	struct each *each = arg;
-	struct entry e;
-	int rc = look_at(dir, name, &e);
-
-	if (rc > 0 && is(&e, "") && strncmp(name, each->shard, 2) == 0)
-		each->fn(each->arg, &e.digest, e.size);
-	return rc < 0 ? rc : 0;
-}
-
-static int
-each_shard(void *arg, int dir, const char *name)
-{
-	CLEANUP_FD int shard = -1;
-	struct each *e = arg;
-
-	if (!is_shard_name(name))
-		return 0;
-	shard = storedir_enter(dir, name, false);
-	if (shard == -ENOTDIR || shard == -ELOOP || shard == -ENOENT)
-		return 0;
-	if (shard < 0)
-		return shard;
-	e->shard = name;
-	return storedir_each(shard, each_object, e);
-}
-
-int
-store_each_object(struct store *s, void (*fn)(void *arg, const struct digest *d, int64_t size),
-		  void *arg, struct err *err)
-{
-	struct each e = { .fn = fn, .arg = arg };
-	int rc = storedir_each(s->objects, each_shard, &e);
-
-	if (rc != 0) {
-		errno = -rc;
-		return err_set(err, errno, "cannot look through '%s/objects': %m", s->path);
-	}
-	return 0;
-}
-
 /* ---- usage ------------------------------------------------------------------------------- */
 
 struct sum {

@@ -26,12 +26,6 @@ static const char *const role_names[SANDBOX_ROLES] = {
 	[SANDBOX_RUNNER] = "runner",
 };
 
-const char *
-sandbox_role_name(enum sandbox_role role)
-{
-	return role_names[role];
-}
-
 /* ---- the board ------------------------------------------------------------------------------- */
 
 void

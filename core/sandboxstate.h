@@ -49,7 +49,6 @@ bool sandbox_board_get(enum sandbox_role role, struct sandbox_state *out);
 /* Asks the kernel about this process.  Landlock is what sandbox_enter() found. */
 void sandbox_look(enum sandbox_role role, struct sandbox_state *out);
 
-const char *sandbox_role_name(enum sandbox_role role);
 
 /* "uid 65534, no capabilities, no new privileges, Landlock 7 (files, tcp), seccomp (allow-list)" */
 void sandbox_state_describe(const struct sandbox_state *state, struct buf *out);

@@ -333,7 +333,8 @@ store_shard(struct store *s, const char *hex, bool make)
 	return storedir_enter(s->objects, name, make);
 }
 
-const char *
+/* "a directory", "a FIFO"... */
+static const char *
 store_file_type(mode_t mode)
 {
 	switch (mode & S_IFMT) {

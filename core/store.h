@@ -185,13 +185,6 @@ struct store_walk {
 };
 int store_reconcile(struct store *s, const struct store_walk *walk, struct err *err);
 
-/*
- * Calls fn for every regular file named by a digest in objects/ (to adopt objects after a catalogue
- * was lost).
- */
-int store_each_object(struct store *s, void (*fn)(void *arg, const struct digest *d, int64_t size),
-		      void *arg, struct err *err);
-
 /* ---- room ------------------------------------------------------------------------------------ */
 
 struct store_usage {

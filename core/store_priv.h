@@ -105,16 +105,10 @@ int store_shard(struct store *s, const char *hex, bool make);
 /* The same, made if need be; what is in its way is moved to lost+found. */
 int store_enter_shard(struct store *s, const char *hex);
 
-/* "a directory", "a FIFO"... */
-const char *store_file_type(mode_t mode);
-
 /* Moves dir/name to lost+found/<number>-<name>; to gets the new name. */
 int store_aside_lost(struct store *s, int dir, const char *name, char to[STORE_NAME_MAX + 1]);
 
-/* Moves a regular file dir/name to quarantine/<hex>.<number>, drops the oldest over the bound. */
-int store_aside_quarantine(struct store *s, int dir, const char *name, const char *hex);
-
-/* Is it a name that store_aside_quarantine() gives? */
+/* Is it a name in quarantine/? */
 bool store_aside_is_quarantined(const char *name);
 
 /* Regular files to quarantine/, everything else to lost+found/.  Absent is 0. */

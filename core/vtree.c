@@ -358,20 +358,6 @@ vtree_open_cached(struct vtree **out, const struct vtree_id *id, int fd)
 	return right ? 0 : -EAGAIN;
 }
 
-int
-vtree_file(const struct vtree *t, struct buf *out, struct err *err)
-{
-	unsigned char header[VTREE_HEADER];
-
-	if (t->shape.prefix > VTREE_MEMORY_BYTES)
-		return err_set(err, EFBIG, "a tree of %lld bytes is too large to be held in memory",
-			       (long long)t->shape.prefix);
-	make_header(t, header);
-	buf_add(out, header, sizeof(header));
-	buf_add(out, t->prefix, (size_t)t->shape.prefix);
-	return 0;
-}
-
 static int
 copy_prefix(const struct vtree *t, int fd)
 {

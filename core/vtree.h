@@ -65,12 +65,7 @@ int vtree_open(struct vtree **out, const struct vtree_id *id, int fd, struct err
  */
 int vtree_open_cached(struct vtree **out, const struct vtree_id *id, int fd);
 
-/*
- * The whole .fsv file for this tree, header and prefix, appended to out.  -EFBIG above
- * VTREE_MEMORY_BYTES.
- */
-int vtree_file(const struct vtree *t, struct buf *out, struct err *err);
-/* The same straight into an empty file (any size). */
+/* The whole .fsv file for this tree, header and prefix, into an empty file. */
 int vtree_write(const struct vtree *t, int fd, struct err *err);
 
 struct vtree *vtree_ref(struct vtree *t);

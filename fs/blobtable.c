@@ -150,7 +150,8 @@ blobtable_deadline(const struct blobs *b, const struct blob *blob, const struct 
 	return r->ends_at != 0 && r->ends_at < deadline ? r->ends_at : deadline;
 }
 
-void
+/* A deadline has moved, or is new. */
+static void
 blobtable_note_deadline(struct blobs *b, long long deadline)
 {
 	if (b->next_deadline == 0 || deadline < b->next_deadline)

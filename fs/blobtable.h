@@ -133,8 +133,6 @@ struct parked *blobtable_take(struct blobs *b, uint64_t id);
 struct parked *blobtable_take_overdue(struct blobs *b, long long now);
 /* The read of that number, if it is parked, waits no longer than until then. */
 void blobtable_interrupt(struct blobs *b, uint64_t id, long long ends_at);
-/* A deadline has moved, or is new. */
-void blobtable_note_deadline(struct blobs *b, long long deadline);
 
 /* Tries it again, as if it were new, and lets go of its blob.  Without the lock. */
 void blob_retry(struct blobs *b, struct parked *p);

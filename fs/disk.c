@@ -194,15 +194,6 @@ disk_cancel(struct disk *d, struct turn *turn)
 	return waits;
 }
 
-void
-disk_count(struct disk *d, int64_t *n_inside, int64_t *n_waiting)
-{
-	pthread_mutex_lock(&d->lock);
-	*n_inside = d->n_inside;
-	*n_waiting = d->n_waiting;
-	pthread_mutex_unlock(&d->lock);
-}
-
 /* ---- what nobody waits for ------------------------------------------------------------------- */
 
 struct chore {

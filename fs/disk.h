@@ -51,7 +51,4 @@ bool disk_cancel(struct disk *d, struct turn *turn);
 void disk_later(struct disk *d, void (*fn)(void *arg), void *arg);
 void disk_close_later(struct disk *d, int fd);	/* -1 is fine */
 
-/* How many are in their place, and how many wait. */
-void disk_count(struct disk *d, int64_t *n_inside, int64_t *n_waiting);
-
 #endif

@@ -47,12 +47,6 @@ handles_init(struct handles *h, struct shared *shared)
 		age(&shared->requests[i]);
 }
 
-void
-handles_release(struct handles *h)
-{
-	pthread_mutex_destroy(&h->lock);
-}
-
 /* ---- requests ------------------------------------------------------------------------------- */
 
 /* The lock is held.  What the request changed when it came to a worker before us; or NULL. */

@@ -22,7 +22,6 @@ struct handles {
 
 /* What stands in the table are requests of workers before us. */
 void handles_init(struct handles *h, struct shared *shared);
-void handles_release(struct handles *h);
 
 /*
  * On a FUSE thread, around an open or a release that came from the kernel with this number.  What

@@ -130,13 +130,3 @@ pins_renew(struct pins *p,
 	pthread_mutex_unlock(&p->lock);
 }
 
-size_t
-pins_count(struct pins *p)
-{
-	size_t n;
-
-	pthread_mutex_lock(&p->lock);
-	n = p->map.n_used;
-	pthread_mutex_unlock(&p->lock);
-	return n;
-}

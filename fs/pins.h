@@ -34,6 +34,4 @@ void pins_renew(struct pins *p,
 		const struct record *(*find)(void *arg, enum record_class class, uint64_t row),
 		void *arg);
 
-size_t pins_count(struct pins *p);	/* records pinned */
-
 #endif

@@ -289,13 +289,3 @@ snapshots_load(struct snapshots *s, const void *data, size_t len)
 	pthread_mutex_unlock(&s->lock);
 }
 
-size_t
-snapshots_count(struct snapshots *s)
-{
-	size_t n;
-
-	pthread_mutex_lock(&s->lock);
-	n = s->by_node.n_used;
-	pthread_mutex_unlock(&s->lock);
-	return n;
-}

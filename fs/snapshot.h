@@ -45,7 +45,6 @@ void snapshots_again(struct snapshots *s, const struct snapshot *shot);
 void snapshots_forget(struct snapshots *s, uint64_t node, uint64_t n);
 
 void snapshot_unref(struct snapshots *s, const struct snapshot *shot);	/* NULL is fine */
-size_t snapshots_count(struct snapshots *s);
 
 /*
  * All that the kernel knows, as bytes for another process of this version, and back: what is not of

@@ -19,16 +19,6 @@ struct vmc_values vmc_sub_selected(const struct vmc *v);
 /* "['a', 'b']", as Python shows a list.  Caller frees. */
 char *vmc_sub_shown(struct vmc_values values);
 
-/* --imagelist-newimage-*: false if none was given. */
-struct vmc_sub_policy {
-	bool refuse_new;
-	int select_new;			/* enum conf_select */
-};
-bool vmc_sub_policy(const struct vmc *v, struct vmc_sub_policy *policy);
-
-/* --uri-trustanchor-set: false if it is none of the three. */
-bool vmc_sub_anchor(const char *text, enum trust_anchor *anchor);
-
 /* Applies what --uri-* and --imagelist-newimage-* say to a subscription. */
 int vmc_sub_decorate(struct vmc *v, int64_t id, struct err *err);
 

@@ -89,7 +89,13 @@ vmc_sub_shown(struct vmc_values values)
 
 /* ---- terms ----------------------------------------------------------------------------------- */
 
-bool
+struct vmc_sub_policy {
+	bool refuse_new;
+	int select_new;			/* enum conf_select */
+};
+
+/* --imagelist-newimage-*: false if none was given. */
+static bool
 vmc_sub_policy(const struct vmc *v, struct vmc_sub_policy *policy)
 {
 	policy->refuse_new = true;
@@ -105,7 +111,8 @@ vmc_sub_policy(const struct vmc *v, struct vmc_sub_policy *policy)
 	return true;
 }
 
-bool
+/* --uri-trustanchor-set: false if it is none of the three. */
+static bool
 vmc_sub_anchor(const char *text, enum trust_anchor *anchor)
 {
 	static const enum trust_anchor all[] = { ANCHOR_NONE, ANCHOR_BROWSER, ANCHOR_IGTF };

@@ -396,6 +396,18 @@ treebed_teardown(void **state)
 	return 0;
 }
 
+/* Nothing is kept for a node that the kernel has forgotten. */
+static inline void
+treebed_expect_unpinned(struct treebed *b, uint64_t node)
+{
+	for (int class = RECORD_OBJECT; class <= RECORD_EXPIRED; class++) {
+		enum record_class c = (enum record_class)class;
+
+		assert_null(pins_find(b->fs.pins, c, node_row(node), 0));
+		assert_null(pins_find(b->fs.pins, c, node_row(node), node_rev(node)));
+	}
+}
+
 /* ---- the mount as a program sees it, without a kernel --------------------------------------- */
 
 /* Looks a path up from the root, a component at a time; counts only the last lookup. */

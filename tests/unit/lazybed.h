@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -108,20 +109,20 @@ static inline unsigned char *
 make_sidecar(const unsigned char *data, int64_t size, struct vtree_id *id)
 {
 	struct vtree *tree = bed_tree(data, size, id);
+	int file = memfd_create("tree", MFD_CLOEXEC);
 	unsigned char *out;
-	struct buf file = BUF_INIT;
 
 	assert_true(verity_shape_init(&shape, size));
 	out = malloc((size_t)shape.total);
-	assert_int_equal(vtree_file(tree, &file, NULL), 0);
-	memcpy(out, file.data + VTREE_HEADER, (size_t)shape.prefix);
+	assert_int_equal(vtree_write(tree, file, NULL), 0);
+	assert_int_equal(pread(file, out, (size_t)shape.prefix, VTREE_HEADER), shape.prefix);
 	for (int64_t g = 0; g < shape.n_granules; g++) {
 		struct digest d;
 
 		verity_granule(&shape, data + g * VERITY_GRANULE, verity_granule_size(&shape, g),
 			       out + shape.offset[0] + g * VERITY_BLOCK, &d);
 	}
-	buf_release(&file);
+	close(file);
 	vtree_unref(tree);
 	return out;
 }

@@ -442,7 +442,7 @@ purge(void **state)
 	publish(f, sub, "1", ENTRIES(IMG("a", "1", 'a')));
 	store_content(f, 'a');
 	publish(f, sub, "2", ENTRIES(IMG("b", "1", 'b')));
-	assert_int_equal(catalogue_object_purged(f->c, &d, &f->err), 0);
+	assert_int_equal(catalogue_object_evicted(f->c, &d, &f->err), 0);
 	assert_expired(f, "a removed-from-list purged");
 	assert_int_equal(catalogue_object_get(f->c, &d, &o, NULL), -ENOENT);
 }

@@ -251,7 +251,7 @@ static const struct step life[] = {
 	STEP("it is told of a run", tell_process),
 	STEP("handlers are seen", see_handlers),
 	STEP("what nobody waits for goes", prune_events),
-	STEP("what is withdrawn is purged", purged_a),
+	STEP("what is withdrawn is purged", evicted_a),
 	STEP("an image is evicted", evicted_c),
 	STEP("what leaves is listed", leaving),
 	STEP("it has left", left_c),

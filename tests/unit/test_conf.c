@@ -562,6 +562,30 @@ shown_values_can_be_read_back(void **state)
 	conf_free(copy);
 }
 
+static void
+knows_the_names_of_levels(void **state)
+{
+	static const char *const names[] = { "error", "warning", "info", "debug" };
+	static const char *const others[] = { "Error", "err", "" };
+	char line[32];
+
+	(void)state;
+	for (int i = 0; i < 4; i++) {
+		struct conf *conf;
+
+		snprintf(line, sizeof(line), "log_level = %s\n", names[i]);
+		put_main(line);
+		conf = load();
+		assert_int_equal(conf->log_level, i);
+		conf_free(conf);
+	}
+	for (int i = 0; i < 3; i++) {
+		snprintf(line, sizeof(line), "log_level = %s\n", others[i]);
+		put_main(line);
+		refused(EINVAL, "log_level");
+	}
+}
+
 #define ROW(title, fn) { title, fn, make_dir, remove_dir, NULL }
 
 int
@@ -587,6 +611,7 @@ main(void)
 		    refuses_later_keys),
 		ROW("A11 each ill-formed value is refused with what was expected",
 		    refuses_bad_values),
+		ROW("log_level is error, warning, info or debug", knows_the_names_of_levels),
 		ROW("signed block digests are looked for at an address for all lists or for one",
 		    attestation_of_one_list),
 		ROW("keys of event handlers are read and have their defaults", reads_event_keys),

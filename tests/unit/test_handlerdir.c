@@ -55,7 +55,7 @@ distrusted(void **state)
 	store_content(b->f, 'b');
 	sync_dirs(b);
 	replace_a(b);
-	OK(catalogue_object_purged(b->f->c, &d, &b->err));
+	OK(catalogue_object_evicted(b->f->c, &d, &b->err));
 	OK(catalogue_distrust(b->f->c, b->sub, REASON_REVOKED, "revoked", NOW, &b->err));
 	sync_dirs(b);
 	assert_name(b, "cache/a", "-");

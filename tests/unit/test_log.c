@@ -104,23 +104,6 @@ leaves_out_what_is_below_its_level(void **state)
 }
 
 static void
-knows_the_names_of_levels(void **state)
-{
-	static const char *const names[] = { "error", "warning", "info", "debug" };
-	enum log_level level = LOG_LVL_ERROR;
-
-	(void)state;
-	for (size_t i = 0; i < 4; i++) {
-		assert_true(log_level_parse(names[i], &level));
-		assert_int_equal(level, i);
-	}
-	assert_false(log_level_parse("Error", &level));
-	assert_false(log_level_parse("", &level));
-	assert_false(log_level_parse("err", &level));
-	assert_int_equal(level, LOG_LVL_DEBUG);
-}
-
-static void
 escapes_control_bytes(void **state)
 {
 	(void)state;
@@ -233,7 +216,6 @@ main(void)
 		TEST("a line says program, level and fact", says_program_and_level),
 		TEST("what is less important than log_level is left out",
 		     leaves_out_what_is_below_its_level),
-		TEST("log_level is error, warning, info or debug", knows_the_names_of_levels),
 		TEST("X03 control bytes and format strings from outside are harmless",
 		     escapes_control_bytes),
 		TEST("X03 a long line is cut at 1 KiB and says its length", cuts_long_lines),

@@ -113,7 +113,8 @@ members_are_files(void **state)
 	place_release(&p);
 	lookup_forget(&b->fs, a.node, 1);
 	lookup_forget(&b->fs, c.node, 1);
-	assert_int_equal(pins_count(b->fs.pins), 0);
+	treebed_expect_unpinned(b, a.node);
+	treebed_expect_unpinned(b, c.node);
 }
 
 static void

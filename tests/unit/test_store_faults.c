@@ -312,14 +312,6 @@ tidy(struct work *w, struct err *err)
 }
 
 static void
-one_object(void *arg, const struct digest *d, int64_t size)
-{
-	(void)arg;
-	(void)d;
-	(void)size;
-}
-
-static void
 one_bad(void *arg, const struct digest *d, int64_t number, int64_t bytes)
 {
 	(void)arg;
@@ -338,8 +330,6 @@ measure(struct work *w, struct err *err)
 		rc = store_recount(w->b->store, err);
 	if (rc == 0)
 		rc = store_room(w->b->store, &usage, err);
-	if (rc == 0)
-		rc = store_each_object(w->b->store, one_object, NULL, err);
 	if (rc == 0)
 		rc = store_quarantine_each(w->b->store, one_bad, NULL, err);
 	return rc == 0 ? store_quarantine_drop(w->b->store, &w->id.image, 1, err) : rc;
