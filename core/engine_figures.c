@@ -82,6 +82,8 @@ static const struct {
 	  "Size of the file system of the cache" },
 	{ "filesystem_free_bytes", FIGURE_NUMBER, AT(usage.fs_free),
 	  "Free bytes of the file system of the cache" },
+	{ "memory_bytes", FIGURE_NUMBER, AT(memory),
+	  "Memory that the worker has asked for and not given back" },
 };
 
 void

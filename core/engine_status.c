@@ -4,6 +4,7 @@
 #include "config.h"
 #include "engine_impl.h"
 
+#include <malloc.h>
 #include <string.h>
 
 #include "log.h"
@@ -135,6 +136,14 @@ add_lazyjobs(struct engine *e, struct engine_status *out)
 	pthread_rwlock_unlock(&e->lazies);
 }
 
+static int64_t
+memory_in_use(void)
+{
+	struct mallinfo2 m = mallinfo2();
+
+	return (int64_t)(m.uordblks + m.hblkhd);
+}
+
 void
 engine_status(struct engine *e, struct engine_status *out)
 {
@@ -152,5 +161,6 @@ engine_status(struct engine *e, struct engine_status *out)
 			out->n_queued++;
 	}
 	pthread_mutex_unlock(&e->lock);
+	out->memory = memory_in_use();
 	add_lazyjobs(e, out);
 }
