@@ -11,8 +11,8 @@
 #   sweep_wrap                an array of words in front of the program
 #
 # By default one N of each second call (sweep_share) is tried, with one errno, other ones in each scenario.  With
-# VMI_SWEEP_POINTS so many of each call; with VMI_LONG all of them (or so many) with every errno, of malloc those that differ in their call stack;
-# with VMI_NIGHTLY all.
+# VMI_SWEEP_POINTS so many of each call; with VMI_LONG four with every errno; with VMI_NIGHTLY all of them, of
+# malloc those that differ in their call stack; with VMI_SWEEP_ALL all of that, too (a day for each file).
 
 sweep_program=$VMIMAGEFS_BUILD/tests/lib/sweep
 [ -x "$sweep_program" ] || sweep_program=${SHIM_SO:+$(dirname "$SHIM_SO")/sweep}
@@ -62,16 +62,20 @@ sweep_up() {
 sweep_chosen() {
 	local word call errnos n=$sweep_n share=$sweep_share
 
-	[ -z "${VMI_LONG:-}${VMI_SWEEP_POINTS:-}" ] || share=1
+	[ -z "${VMI_LONG:-}${VMI_NIGHTLY:-}${VMI_SWEEP_POINTS:-}" ] || share=1
 	for word in "${sweep_faults[@]}"; do
 		n=$((n + 1))
 		[ $((n % share)) -eq 0 ] || continue
 		IFS=: read -ra errnos <<<"$word"
 		call=${errnos[0]}
 		errnos=("${errnos[@]:1}")
-		[ -n "${VMI_LONG:-}" ] || errnos=("${errnos[sweep_n / share % ${#errnos[@]}]}")
+		[ -n "${VMI_LONG:-}${VMI_NIGHTLY:-}" ] || errnos=("${errnos[sweep_n / share % ${#errnos[@]}]}")
 		printf "$call:%s," "${errnos[@]}"
 	done
+}
+
+sweep_points() {
+	if [ -n "${VMI_LONG:-}" ]; then echo "${VMI_SWEEP_POINTS:-4}"; else echo "${VMI_SWEEP_POINTS:-1}"; fi
 }
 
 swept() {
@@ -81,8 +85,8 @@ swept() {
 	[[ $program == /* ]] || program=$VMIMAGEFS_BUILD/$program
 	faults=$(sweep_chosen)
 	sweep_n=$((sweep_n + 1))
-	[ -n "${VMI_LONG:-}" ] && [ -z "${VMI_SWEEP_POINTS:-}" ] || how=(-n "${VMI_SWEEP_POINTS:-1}" -o "$sweep_n")
-	[ -z "${VMI_NIGHTLY:-}" ] || how=(-a)
+	[ -n "${VMI_NIGHTLY:-}" ] && [ -z "${VMI_SWEEP_POINTS:-}" ] || how=(-n "$(sweep_points)" -o "$sweep_n")
+	[ -z "${VMI_SWEEP_ALL:-}" ] || how=(-a)
 	said=$("$sweep_program" "${how[@]}" "${sweep_options[@]}" -t "$VMI_PATIENCE" -k "$sweep_check" -s "$SITE" \
 	    -S "$SHIM_SO" -f "${faults%,}" -- "${sweep_wrap[@]}" "$program" "$@" 2>&1) || status=$?
 	note "${program##*/} $*: $(tail -n 1 <<<"$said" | sed 's/^# //')"

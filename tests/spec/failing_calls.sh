@@ -54,14 +54,4 @@ swept_ctl remove 'an endorser is removed or not' endorser remove alice
 swept_ctl unsubscribe 'a list is unsubscribed or not' unsubscribe tiny
 swept_ctl verify 'what is stored is good, whatever fails while it is looked at' verify --deep
 
-# What is given up on the way out of a failure is given back.
-if [ -n "${VMI_LONG:-}" ] && command -v valgrind >/dev/null; then
-	VMI_SWEEP_POINTS=${VMI_SWEEP_POINTS:-3}
-	sweep_faults=("${sweep_files[@]}" "${sweep_sqlite[@]}")
-	sweep_wrap=(valgrind --quiet --leak-check=full --errors-for-leak-kinds=definite --error-exitcode=99)
-	swept_ctl leak-select 'a command that fails leaks nothing' select four
-	swept_ctl leak-update 'nor does one that takes a list' update
-	swept_ctl leak-fetch 'nor one that fetches' fetch four
-fi
-
 plan_done
