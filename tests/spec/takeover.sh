@@ -158,7 +158,7 @@ none_open() {
 	[ "$(status_of files_open)" -eq 0 ] && [ "$(status_of reads_parked)" -eq 0 ]
 }
 # The fill of what was read in part goes on at its server's pace.
-check 'P07 in the end no file is counted as open' wait_for $((VMI_PATIENCE + 30)) none_open
+check 'P07 in the end no file is counted as open' wait_for $((VMI_PATIENCE + seconds)) none_open
 check 'P07 and the images are whole' reads coming --mode pread
 
 # ---- what stays open ---------------------------------------------------------------------------------
