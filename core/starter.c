@@ -595,9 +595,11 @@ starter_run(struct starter *s, enum starter_program program, int arg, const int 
 {
 	struct note note = { NOTE_MAGIC, NOTE_RUN, 0, (int32_t)program, arg, 0 };
 	const int *places;
+	size_t wanted = places_of((int32_t)program, &places);
 	int rc;
 
-	assert(n_fds == places_of((int32_t)program, &places));
+	assert(n_fds == wanted);
+	(void)wanted;
 	do
 		note.id = atomic_fetch_add(&s->next_id, 1);
 	while (note.id == 0 || note.id == STARTER_ALL);

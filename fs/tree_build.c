@@ -277,6 +277,7 @@ make_sub(struct build *b, int64_t id, const struct tree_sub **out, struct err *e
 	b->refused = NULL;
 	b->n_refused = b->cap_refused = 0;
 	rc = catalogue_refused_each(b->c, id, on_refused, b, err);
+	b->sub = NULL;
 	if (b->n_refused > 0)
 		qsort(b->refused, b->n_refused, sizeof(*b->refused), refused_by_row);
 	sub = record_sub(&row, b->refused, b->n_refused);

@@ -186,11 +186,14 @@ static int
 find_by_digest(struct vmc *v, const char *what, struct found *f, struct err *err)
 {
 	struct digest d;
+	int rc;
 
 	if (!digest_parse(what, &d))
 		return 0;
 	f->digest = &d;
-	return catalogue_image_each(v->ctl.catalogue, 0, false, add_if_digest, f, err);
+	rc = catalogue_image_each(v->ctl.catalogue, 0, false, add_if_digest, f, err);
+	f->digest = NULL;
+	return rc;
 }
 
 static int
