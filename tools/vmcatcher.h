@@ -86,7 +86,7 @@ int vmc_choose(struct vmc *v, struct err *err);
 /* Opens the catalogue; imports a vmcatcher database first if that is what -d names. */
 int vmc_open(struct vmc *v, unsigned flags, struct err *err);
 
-/* vmcatcher's exit status for an error of ours: its own codes, 10 to 39, as they are. */
+/* vmcatcher's exit status for an error of ours: its own codes, 10 to 38, as they are. */
 int vmc_status(const struct err *err);
 
 int vmc_endorser(struct vmc *v);

@@ -474,4 +474,14 @@ else
 	skip 'the store that -d has made is mounted by its own configuration' 'no /dev/fuse'
 fi
 
+if command -v sqlite3 >/dev/null; then
+	new_home
+	vm endorser -C -e alice "${SIGNER[@]}"
+	sqlite3 "$HOME_DIR/vmcatcher.db" 'ALTER TABLE endorser RENAME TO gone'
+	check_like 'a catalogue whose tables are gone ends a command with status 15' 'no such table.*\(code 15\).*rc=15' \
+	    "$(said vm endorser -l | paste -sd' ')"
+else
+	skip 'a catalogue whose tables are gone ends a command with status 15' 'no sqlite3'
+fi
+
 plan_done
