@@ -216,7 +216,6 @@ recheck_one(struct recheck *k, const struct stored *s, struct err *err)
 	CLEANUP_FREE char *endorser = NULL;
 	const struct conf *conf = k->r->conf;
 	struct err why = { 0 };
-	bool no_verdict;
 	int rc;
 
 	candidate_init(&cand);
@@ -225,7 +224,6 @@ recheck_one(struct recheck *k, const struct stored *s, struct err *err)
 		return set_trust(k, s, NULL, why.text, err);
 	if (rc == 0)
 		rc = candidate_verify(&cand, k->r->starter, &why);
-	no_verdict = rc != 0 && cand.verdict.rc == 0;
 	if (rc == 0)
 		rc = list_judge_attester(k->r->catalogue, &cand.verdict, &endorser, &why);
 	if (rc == 0)
@@ -233,7 +231,7 @@ recheck_one(struct recheck *k, const struct stored *s, struct err *err)
 	if (why.code == CODE_NOT_LINKED || cand.verdict.revoked ||
 	    (conf->crl_strict && why.code == CODE_CRL))
 		return set_trust(k, s, NULL, why.text, err);
-	k->unknown = k->unknown || no_verdict;
+	k->unknown = k->unknown || (cand.verdict.rc == 0 && !list_judge_told(&why));
 	if (k->aloud)
 		refresh_say(k->r, "block digests signed by '%s': the stored message is refused now,"
 			    " they %s: %s", s->subject,

@@ -303,3 +303,10 @@ list_judge_attester(struct catalogue *c, const struct verdict *verdict, char **n
 
 	return judge_signer(&j, name, err);
 }
+
+bool
+list_judge_told(const struct err *why)
+{
+	return why->code == CODE_NOT_LINKED || why->code == CODE_WEAK ||
+	       why->code == CODE_SIGNATURE;
+}

@@ -48,5 +48,7 @@ int list_judge_endorser(struct catalogue *c, int64_t subscription, const struct 
  */
 int list_judge_attester(struct catalogue *c, const struct verdict *verdict, char **name,
 			struct err *err);
+/* Whether the two above have judged the signer, and not just failed because nobody could tell. */
+bool list_judge_told(const struct err *why);
 
 #endif

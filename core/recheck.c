@@ -124,6 +124,7 @@ judge_signer(struct recheck *k, const struct subscription_row *sub, const struct
 		return restore(k, sub, cand, err);
 	if (why.code == CODE_NOT_LINKED)
 		return distrust(k, sub, REASON_ENDORSER_UNLINKED, why.text, err);
+	k->unknown = k->unknown || !list_judge_told(&why);
 	say_it_stays(k, sub, why.text);
 	return 0;
 }
