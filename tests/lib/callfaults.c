@@ -45,6 +45,7 @@ static struct {
 	_Atomic long left;
 	_Atomic bool struck;
 	int errnum;
+	pthread_t thread;
 	_Atomic bool sqlite; /* the last call to SQLite is the one that failed */
 	const char *_Atomic name;
 } fault;
@@ -56,6 +57,7 @@ fault_begin(unsigned kinds, long n, int errnum)
 	fault.struck = fault.sqlite = false;
 	fault.name = "";
 	fault.errnum = errnum;
+	fault.thread = pthread_self();
 	fault.kinds = kinds;
 }
 
@@ -76,6 +78,8 @@ fault_name(void)
 static bool
 strikes(unsigned kind, const char *name, const void *caller)
 {
+	if ((fault.kinds & FAULT_HERE) != 0 && !pthread_equal(fault.thread, pthread_self()))
+		return false;
 	if ((fault.kinds & kind) == 0 || (fault.errnum == 0 && (kind & ENDS) == 0) ||
 	    (const char *)caller < __executable_start || (const char *)caller >= etext ||
 	    atomic_fetch_sub(&fault.left, 1) != 1)

@@ -23,6 +23,7 @@ enum {
 	FAULT_FILES = 1,   /* open, read, write, sync, rename, unlink, stat ... */
 	FAULT_PROCESS = 2, /* fork, thread, pipe, socket, what they say and hear; limits */
 	FAULT_SQLITE = 4,  /* statements, not the file layer below them */
+	FAULT_HERE = 16,	/* beside others: those of the thread that began it alone */
 	FAULT_CRYPTO = 8,  /* OpenSSL, where only a lack of memory makes it fail */
 };
 

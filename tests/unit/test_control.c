@@ -22,6 +22,7 @@
 #include "core/cleanup.h"
 #include "core/control.h"
 #include "core/limits.h"
+#include "tests/lib/callfaults.h"
 
 struct bed {
 	char dir[64];
@@ -271,6 +272,64 @@ test_long_request(void **state)
 	assert_int_equal(err.code, CODE_LIMIT);
 }
 
+/* ---- with each call failing ------------------------------------------------------------------ */
+
+enum { CALLS = FAULT_FILES | FAULT_PROCESS | FAULT_HERE };
+
+static void
+listen_with_faults(void **state)
+{
+	struct bed *bed = *state;
+	bool struck = true;
+
+	for (long n = 1; struck; n++) {
+		struct err err = { 0 };
+		int fd;
+
+		fault_begin(CALLS, n, EIO);
+		fd = control_listen(&bed->conf, geteuid(), getegid(), &err);
+		struck = fault_end();
+		if (fd < 0 && (!struck || err.text[0] == '\0'))
+			fail_msg("call %ld (%s): '%s'", n, fault_name(), err.text);
+		if (fd >= 0)
+			close(fd);
+		/* What it left is replaced as what a killed daemon left. */
+		listen_here(bed);
+		close(bed->listener);
+		bed->listener = -1;
+	}
+}
+
+static void
+call_with_faults(void **state)
+{
+	struct bed *bed = *state;
+	bool struck = true;
+
+	for (long n = 1; struck; n++) {
+		CLEANUP_BUF struct buf lines = BUF_INIT;
+		struct err err = { 0 };
+		int rc;
+
+		memset(bed->request, 0, sizeof(bed->request));
+		play_daemon(bed, "progress 1 2\nok\n", 1);
+		fault_begin(CALLS, n, EIO);
+		rc = control_call(&bed->conf, "fetch x", collect, &lines, NULL, &err);
+		struck = fault_end();
+		if (rc == 0)
+			assert_string_equal(buf_str(&lines), "progress 1 2|");
+		else if (!struck || err.text[0] == '\0')
+			fail_msg("call %ld (%s): '%s'", n, fault_name(), err.text);
+		/* The daemon may not have been asked at all. */
+		if (rc != 0)
+			shutdown(bed->listener, SHUT_RDWR);
+		pthread_join(bed->thread, NULL);
+		bed->played = false;
+		close(bed->listener);
+		bed->listener = -1;
+	}
+}
+
 #define TEST(title, fn) { title, fn, setup, teardown, NULL }
 
 int
@@ -289,6 +348,9 @@ main(void)
 		TEST("a daemon that ends before it answers is an error", test_early_end),
 		TEST("a line of an answer without end is given up", test_endless_line),
 		TEST("a request that is too long is never sent", test_long_request),
+		TEST("the socket is made, or it is said why not, and then the next time",
+		     listen_with_faults),
+		TEST("a call is answered, or it is said why not", call_with_faults),
 	};
 
 	return cmocka_run_group_tests_name("control", tests, NULL, NULL);
