@@ -276,4 +276,8 @@ check 'S12 a CRL that does not say when it ends is not in date for ever' says 50
 openssl crl -in "$work/after.crl" -outform DER -out "$work/dated.crl"
 forever "$work/dated.crl" "$work/t/$sub_hash.r0"
 check 'S12 but whom it lists is revoked' says 11 revoked "$work/carol.list" "$work/t"
+cp "$work/before.crl" "$work/t/$sub_hash.r1"
+check 'S12 also beside an older CRL that is in date and lacks it' says 11 revoked "$work/carol.list" "$work/t"
+cp "$work/delta.crl" "$work/t/$sub_hash.r2"
+check 'S12 or a newer one of some certificates alone' says 11 revoked "$work/carol.list" "$work/t"
 plan_done
