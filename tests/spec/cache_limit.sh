@@ -35,6 +35,15 @@ cached() {
 	done
 	echo "${out# }"
 }
+# A name comes a moment after the bytes.
+cached_is() {
+	wait_for "$VMI_PATIENCE" test_cached "$1" || { echo "there are: $(cached)"; return 1; }
+}
+
+test_cached() {
+	[ "$(cached)" = "$1" ]
+}
+
 # All that the store takes, by allocated blocks.
 used() {
 	find "$SITE"/cache/{objects,partial,quarantine,lost+found} -type f -printf '%b\n' 2>/dev/null |
@@ -120,11 +129,11 @@ ctl -q evict a
 check 'evict removes the file, and the name in cache/ with it' has_left a
 check 'the file of its digest can still be opened: a read fetches it again' test -r "$(image a)"
 check 'B29 with the room of what was evicted another is fetched at once' reads d
-check 'and nothing else' [ "$(cached)" = 'b c d' ]
+check 'and nothing else' cached_is 'b c d'
 ctl -q deselect b
 check 'what is not selected any more stays while there is room' test -f "$(object_of b)"
 check 'and leaves when another needs it' reads e
-check_is 'then it is gone' 'c d e' "$(cached)"
+check 'then it is gone' cached_is 'c d e'
 counted() {
 	[ "$(status_of "$1")" -ge "$2" ]
 }
@@ -196,7 +205,7 @@ done
 images_subscribe
 mount_up || bail "no mount: $(tail -n 3 "$LOG")"
 part p 0 && tick && part q 0 && part r 0 || not_ok 'parts are read'
-check 'what is here in part counts whole' [ "$(status_of cache_partial_bytes)" -ge $((3 * mib)) ]
+check 'what is here in part counts whole' wait_for "$VMI_PATIENCE" counted cache_partial_bytes $((3 * mib))
 check 'a part that nobody reads leaves for a reader, the one that was used longest ago' part s 1
 check 'it is gone' test ! -e "$(blocks_of p)"
 check 'the others are not' test -e "$(blocks_of q)" -a -e "$(blocks_of s)"
@@ -225,12 +234,12 @@ for name in k l m; do
 done
 reads k --mode spots
 check 'with evict_selected = yes selected images leave, too' reads n
-check_is 'the least recently used one' 'k m n' "$(cached)"
+check 'the least recently used one' cached_is 'k m n'
 ctl -q pin k
 hold m
 tick
 check 'X07 those that are pinned or open do not' reads l
-check_is 'so the one that was left went' 'k l m' "$(cached)"
+check 'so the one that was left went' cached_is 'k l m'
 let_go m
 mount_down || not_ok 'the daemon ends'
 rm "$SITE/state/catalogue.db"*
