@@ -23,7 +23,7 @@
 #include "core/buf.h"
 #include "fs/handles.h"
 
-enum { READERS_MIN = 4, READERS_MAX = 64, KICK_SIGNAL = SIGURG, KICK_NS = 20000000 };
+enum { READERS_MIN = 4, READERS_MAX = 64, KICK_SIGNAL = SIGURG, KICK_NS = 1000000 };
 
 /* The first bytes of every request (linux/fuse.h). */
 enum { OPCODE_OPEN = 14, OPCODE_RELEASE = 18 };
@@ -143,21 +143,19 @@ fusethreads_answer(struct fusethreads *t)
 	return moves || atomic_load(&t->n_waiting) > 0;
 }
 
-/* A signal that arrives just before the read is lost: repeat until it has ended. */
+/*
+ * A signal that arrives just before the read is lost: repeat until it has ended.  (Not with
+ * pthread_clockjoin_np(), which ThreadSanitizer does not know.)
+ */
 static void
 kick(pthread_t thread)
 {
-	struct timespec until;
+	const struct timespec pause = { .tv_nsec = KICK_NS };
 
-	do {
+	while (pthread_tryjoin_np(thread, NULL) != 0) {
 		pthread_kill(thread, KICK_SIGNAL);
-		clock_gettime(CLOCK_MONOTONIC, &until);
-		until.tv_nsec += KICK_NS;
-		if (until.tv_nsec >= 1000000000) {
-			until.tv_sec++;
-			until.tv_nsec -= 1000000000;
-		}
-	} while (pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until) == ETIMEDOUT);
+		nanosleep(&pause, NULL);
+	}
 }
 
 void
@@ -166,6 +164,8 @@ fusethreads_stop(struct fusethreads *t)
 	if (t == NULL)
 		return;
 	atomic_store(&t->stop, true);
+	for (unsigned i = 0; i < t->n; i++)
+		pthread_kill(t->threads[i], KICK_SIGNAL);
 	for (unsigned i = 0; i < t->n; i++)
 		kick(t->threads[i]);
 	free(t);
