@@ -182,7 +182,8 @@ downgrade() {
 	[ $status -eq 5 ] || { echo "status $status"; return 1; }
 	tail -n 3 "$LOG" | grep -q 'code 55.*newer version' || { tail -n 3 "$LOG"; return 1; }
 	[ "$(sha512sum <"$SITE/state/catalogue.db")" = "$sum" ] || { echo 'it was changed'; return 1; }
-	no_daemon_left && ! is_mounted || { echo 'something is left'; return 1; }
+	# What the first process had begun ends a moment after it.
+	wait_for "$VMI_PATIENCE" no_daemon_left && ! is_mounted || { echo 'something is left'; return 1; }
 	schema_is "$version"
 	mount_up && reads stored --mode direct
 }
