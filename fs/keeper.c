@@ -7,7 +7,8 @@
  *	answer pid		<-
  *	request ADOPT		->
  *
- * Requests and answers are packets of fixed size; each START is answered at once.
+ * Requests and answers are packets of fixed size; each START is answered at once, with its number.
+ * Where nobody waits for an answer any more, the worker finds its other end closed and ends.
  */
 #include "config.h"
 #include "keeper.h"
@@ -48,15 +49,18 @@ struct request {
 	int32_t kind;		/* enum request_kind */
 	int32_t which;		/* enum keeper_program */
 	uint32_t there;		/* bit n: descriptor n is among those that come with it */
+	uint32_t number;
 };
 
 struct answer {
 	uint32_t magic;
+	uint32_t number;	/* of the request */
 	int32_t pid;		/* or a negative errno value */
 };
 
 struct keeper {			/* the supervisor's side */
 	int sock;
+	uint32_t number;	/* of the last request */
 };
 
 /* What the keeper's process knows. */
@@ -236,7 +240,7 @@ serve(void *arg)
 	struct answer answer = { .magic = MAGIC, .pid = -EPROTO };
 	int fds[N_WORKER_FDS];
 	size_t n_fds = N_WORKER_FDS;
-	struct request r;
+	struct request r = { .kind = 0 };
 	ssize_t len = io_recv_fds(n->sock, &r, sizeof(r), fds, &n_fds);
 
 	if (len == -EAGAIN)
@@ -251,6 +255,7 @@ serve(void *arg)
 		answer.pid = start(n, &r, fds);
 	for (size_t i = 0; i < n_fds; i++)
 		close(fds[i]);
+	answer.number = r.number;
 	if (r.kind == REQUEST_START)
 		send(n->sock, &answer, sizeof(answer), MSG_DONTWAIT | MSG_NOSIGNAL);
 	return true;
@@ -356,18 +361,24 @@ keeper_free(struct keeper *k)
 	free(k);
 }
 
+/* Those that come late are to requests before. */
 static int
 take_answer(const struct keeper *k, pid_t *pid)
 {
+	long long end = io_monotonic_ms() + ANSWER_MS;
 	struct pollfd polled = { .fd = k->sock, .events = POLLIN };
 	struct answer answer;
-	ssize_t n;
 
-	if (poll(&polled, 1, ANSWER_MS) <= 0)
-		return -ETIMEDOUT;
-	n = io_recv_fds(k->sock, &answer, sizeof(answer), NULL, NULL);
-	if (n != (ssize_t)sizeof(answer) || answer.magic != MAGIC)
-		return n < 0 ? (int)n : -EPIPE;
+	do {
+		long long left = end - io_monotonic_ms();
+		ssize_t n;
+
+		if (left < 0 || poll(&polled, 1, (int)left) <= 0)
+			return -ETIMEDOUT;
+		n = io_recv_fds(k->sock, &answer, sizeof(answer), NULL, NULL);
+		if (n != (ssize_t)sizeof(answer) || answer.magic != MAGIC)
+			return n < 0 ? (int)n : -EPIPE;
+	} while (answer.number != k->number);
 	*pid = answer.pid;
 	return answer.pid < 0 ? answer.pid : 0;
 }
@@ -378,7 +389,6 @@ keeper_start(struct keeper *k, enum keeper_program which, const int fds[N_WORKER
 {
 	struct request r = { .magic = MAGIC, .kind = REQUEST_START, .which = (int32_t)which };
 	int given[N_WORKER_FDS], rc;
-	struct answer late;
 	size_t n = 0;
 
 	for (int i = 0; i < N_WORKER_FDS; i++) {
@@ -387,9 +397,7 @@ keeper_start(struct keeper *k, enum keeper_program which, const int fds[N_WORKER
 		r.there |= 1U << i;
 		given[n++] = fds[i];
 	}
-	/* An answer that came too late was to another request. */
-	while (io_recv_fds(k->sock, &late, sizeof(late), NULL, NULL) > 0)
-		;
+	r.number = ++k->number;
 	rc = io_send_fds(k->sock, &r, sizeof(r), given, n);
 	if (rc == 0)
 		rc = take_answer(k, pid);
