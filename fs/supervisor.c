@@ -4,7 +4,8 @@
  *   STARTING   the first worker opens the catalogue and builds the tree; accesses to the mount wait
  *   PROBING    READY has come; a child asks the mount for its statfs, because READY is a promise
  *              and an answer is a fact.  It has no descriptor of the connection, so that it cannot
- *              hold up its end, and we do not ask ourselves, because we could hang with it
+ *              hold up its end, and we do not ask ourselves, because we could hang with it.  After
+ *              PROBE_MS without an answer the mount is given up
  *   SERVING    the front process may return to the shell.  Workers come and go (succession.c)
  *   STOPPING   unmounted (or detached); the worker has STOP_MS to end, then it is killed, and after
  *              as long again left to itself
@@ -33,7 +34,7 @@
 #include "core/log.h"
 #include "core/sandbox.h"
 
-enum { STOP_MS = 5000 };
+enum { PROBE_MS = 60000, STOP_MS = 5000 };
 
 static const int taken_signals[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD };
 
@@ -60,6 +61,8 @@ supervisor_block_signals(void)
 static void
 start_probe(struct supervisor *s)
 {
+	struct err err;
+
 	s->probe = fork();
 	if (s->probe == 0) {
 		struct statfs answer;
@@ -69,8 +72,11 @@ start_probe(struct supervisor *s)
 		_exit(statfs(s->setup->mountpoint->path, &answer) == 0 ? 0 : 1);
 	}
 	s->state = PROBING;
-	if (s->probe < 0)
-		log_warning("no process to try the mount with: %s", strerrordesc_np(errno));
+	s->deadline = io_monotonic_ms() + PROBE_MS;
+	if (s->probe < 0) {
+		err_set(&err, errno, "no process to try the mount with: %s", strerrordesc_np(errno));
+		supervisor_fail(s, &err);
+	}
 }
 
 void
@@ -81,16 +87,22 @@ supervisor_ready(struct supervisor *s)
 }
 
 static void
-probe_ended(struct supervisor *s, int status)
+no_answer(struct supervisor *s)
 {
 	struct err err;
 
+	err_set(&err, EIO, "the mount on '%s' does not answer", s->setup->mountpoint->path);
+	supervisor_fail(s, &err);
+}
+
+static void
+probe_ended(struct supervisor *s, int status)
+{
 	s->probe = 0;
 	if (s->state != PROBING)
 		return;
 	if (status != 0) {
-		err_set(&err, EIO, "the mount on '%s' does not answer", s->setup->mountpoint->path);
-		supervisor_fail(s, &err);
+		no_answer(s);
 		return;
 	}
 	s->state = SERVING;
@@ -188,18 +200,30 @@ take_signal(struct supervisor *s)
 	}
 }
 
-/* Milliseconds to wait; kills a worker that is past its time. */
+/* Monotonic ms; 0: never. */
+static long long
+next_due(const struct supervisor *s)
+{
+	long long due = s->state == STOPPING ? 0 : succession_due(s);
+
+	if (s->state != STOPPING && s->state != PROBING)
+		return due;
+	return due == 0 || s->deadline < due ? s->deadline : due;
+}
+
+/* Milliseconds to wait; ends what is past its time. */
 static int
 next_timeout(struct supervisor *s)
 {
-	long long due = s->state == STOPPING ? s->deadline : succession_due(s);
-	long long left = due - io_monotonic_ms();
+	long long due = next_due(s), now = io_monotonic_ms(), left = due - now;
 
 	if (due == 0)
 		return -1;
 	if (left > 0)
 		return left > 60000 ? 60000 : (int)left;
-	if (s->state != STOPPING)
+	if (s->state == PROBING && now >= s->deadline)
+		no_answer(s);
+	if (s->state != STOPPING || now < s->deadline)
 		return 0;
 	if (s->killed) {
 		log_error("the worker cannot end before a disk answers, and is left to itself");

@@ -22,7 +22,7 @@ struct supervisor {
 	pid_t probe;			/* 0: none */
 	int signals;
 	bool served;			/* was SERVING once */
-	long long deadline;		/* STOPPING: monotonic ms */
+	long long deadline;		/* PROBING, STOPPING: monotonic ms */
 	bool killed;			/* STOPPING: the worker was, and does not end */
 	bool alone;			/* STOPPING: without it */
 	struct err *err;		/* what ended us */
