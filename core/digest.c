@@ -9,6 +9,7 @@
 #include <openssl/evp.h>
 
 #include "buf.h"
+#include "hex.h"
 
 struct digest_state {
 	EVP_MD_CTX *ctx;
@@ -32,29 +33,17 @@ digest_hex(const struct digest *d, char hex[DIGEST_HEX + 1])
 	hex[DIGEST_HEX] = '\0';
 }
 
-static int
-hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
-
 bool
 digest_parse(const char *hex, struct digest *d)
 {
 	if (strnlen(hex, DIGEST_HEX + 1) != DIGEST_HEX)
 		return false;
 	for (size_t i = 0; i < DIGEST_BYTES; i++) {
-		int high = hex_value(hex[2 * i]), low = hex_value(hex[2 * i + 1]);
+		int byte = hex_byte(hex + 2 * i);
 
-		if (high < 0 || low < 0)
+		if (byte < 0)
 			return false;
-		d->bytes[i] = (unsigned char)(high << 4 | low);
+		d->bytes[i] = (unsigned char)byte;
 	}
 	return true;
 }

@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "hex.h"
 #include "io.h"
 
 enum fetch_state { FETCH_ASKED, FETCH_RUNNING, FETCH_DONE, FETCH_BROKEN };
@@ -380,18 +381,6 @@ out:
 
 /* ---- URLs ------------------------------------------------------------------------------ */
 
-static int
-hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
-
 /* NULL for a malformed escape, a control byte or a secret that no request can carry. */
 static char *
 decode_secret(const char *text, size_t len)
@@ -403,12 +392,9 @@ decode_secret(const char *text, size_t len)
 		int c = (unsigned char)text[i];
 
 		if (c == '%') {
-			int high = i + 2 < len ? hex_digit(text[i + 1]) : -1;
-			int low = high >= 0 ? hex_digit(text[i + 2]) : -1;
-
-			if (low < 0)
+			c = i + 2 < len ? hex_byte(text + i + 1) : -1;
+			if (c < 0)
 				return NULL;
-			c = high * 16 + low;
 			i += 2;
 		}
 		if (c < ' ' || c == 0x7f || b.len + 1 >= FETCH_SECRET_MAX)

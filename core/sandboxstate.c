@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "hex.h"
 
 #ifndef PR_GET_MDWE
 #define PR_GET_MDWE 66
@@ -235,15 +236,6 @@ sandbox_state_pack(const struct sandbox_state *state, struct buf *out)
 		buf_printf(out, "%02x", bytes[i]);
 }
 
-static int
-hex_value(char c)
-{
-	static const char digits[] = "0123456789abcdef";
-	const char *at = c != '\0' ? strchr(digits, c) : NULL;
-
-	return at != NULL ? (int)(at - digits) : -1;
-}
-
 bool
 sandbox_state_unpack(const char *text, struct sandbox_state *out)
 {
@@ -252,11 +244,11 @@ sandbox_state_unpack(const char *text, struct sandbox_state *out)
 	if (strlen(text) != 2 * sizeof(*out))
 		return false;
 	for (size_t i = 0; i < sizeof(*out); i++) {
-		int high = hex_value(text[2 * i]), low = hex_value(text[2 * i + 1]);
+		int byte = hex_byte(text + 2 * i);
 
-		if (high < 0 || low < 0)
+		if (byte < 0)
 			return false;
-		bytes[i] = (unsigned char)(high * 16 + low);
+		bytes[i] = (unsigned char)byte;
 	}
 	return true;
 }

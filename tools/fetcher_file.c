@@ -21,21 +21,10 @@
 
 #include "core/buf.h"
 #include "core/cleanup.h"
+#include "core/hex.h"
 #include "core/io.h"
 
 enum { FILE_PIECE = 256 << 10 };
-
-static int
-hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
 
 char *
 file_url_path(const char *url)
@@ -51,15 +40,14 @@ file_url_path(const char *url)
 	if (*p != '/')
 		return NULL;
 	for (; *p != '\0'; p++) {
-		int high = *p == '%' ? hex_value(p[1]) : -1;
-		int low = high >= 0 ? hex_value(p[2]) : -1;
+		int byte = *p == '%' ? hex_byte(p + 1) : -1;
 
 		if (*p != '%') {
 			buf_putc(&path, *p);
-		} else if (low < 0 || high * 16 + low == 0) {
+		} else if (byte <= 0) {
 			return NULL;
 		} else {
-			buf_putc(&path, (char)(high * 16 + low));
+			buf_putc(&path, (char)byte);
 			p += 2;
 		}
 	}

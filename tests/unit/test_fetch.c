@@ -87,8 +87,8 @@ take_request(int sock, struct fetch_request *req)
 static void
 answer(int sock, enum fetch_kind kind, int64_t number, int rc, int code, const char *text)
 {
-	struct fetch_answer a = { .magic = FETCH_ANSWER_MAGIC, .kind = kind, .total = -1, .rc = rc,
-				  .code = code };
+	struct fetch_answer a = { .magic = FETCH_ANSWER_MAGIC, .kind = (int32_t)kind,
+				  .total = -1, .rc = rc, .code = code };
 
 	if (kind == FETCH_BEGIN)
 		a.offset = number;
