@@ -246,7 +246,9 @@ configure crl_strict no
 
 # ---- revoked ------------------------------------------------------------------------------------
 
-hold guest "$MNT/cache/plum"
+# It is of another list, which the good CRL brings back a moment later.
+check 'and those of other lists' wait_for "$VMI_PATIENCE" cmp "$MNT/cache/plum" "$WWW/plum.img"
+hold guest "$MNT/cache/plum" || bail 'plum cannot be opened'
 held guest "same $WWW/plum.img" >/dev/null
 web_down
 pki_revoke root sub && pki_crl root && pki_trust_crl "$CERTS" root
@@ -295,7 +297,7 @@ ctl -q subscribe "$WEB_URL/shared.list" --endorser olga --select all && ctl -q e
     ctl -q fetch berry || bail 'the shared list is not accepted'
 wait_for "$VMI_PATIENCE" cmp -s "$MNT/cache/berry" "$WWW/berry1.img"
 old=$(readlink -f "$MNT/cache/berry")
-hold machine "$old"
+hold machine "$old" || bail "$old cannot be opened"
 held machine "same $WWW/berry1.img" >/dev/null
 publish petra shared.list shared 2 "$(image_entry berry Berry 2 berry2.img)"
 ctl -q update shared && ctl -q fetch berry
