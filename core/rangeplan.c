@@ -335,7 +335,7 @@ rangeplan_end(struct rangeplan *p, const struct range *r)
 			return;
 		}
 	}
-	assert(!"in flight");
+	assert(false);	/* it was in flight */
 }
 
 static const struct range *

@@ -95,7 +95,7 @@ rangebed_send(int fd, const void *data, int64_t len)
 	return true;
 }
 
-static inline bool
+static inline bool __attribute__((format(printf, 2, 3)))
 rangebed_say(int fd, const char *fmt, ...)
 {
 	char text[512];

@@ -58,7 +58,7 @@ bed_remove_one(const char *path, const struct stat *st, int type, struct FTW *ft
 	return remove(path);
 }
 
-static inline void
+static inline void __attribute__((format(printf, 3, 4)))
 bed_path(const struct bed *b, char out[512], const char *fmt, ...)
 {
 	char tail[384];

@@ -38,7 +38,7 @@ static unsigned char image[SIZE];
 
 /* ---- a disk that does as it is told -------------------------------------------------------- */
 
-static struct {
+struct {
 	int fd;				/* only calls on this file; -1: none */
 	atomic_int n_reads, n_writes;
 	atomic_int_fast64_t bytes_read;

@@ -112,8 +112,6 @@ static void
 interrupted_write(void **state)
 {
 	struct fixture *f = *state;
-	CLEANUP_FREE char *site_path = xasprintf("%s/site.json", f->conf.state_dir);
-	CLEANUP_FREE char *copy_path = xasprintf("%s/site.old", f->conf.state_dir);
 	struct buf before = BUF_INIT, after = BUF_INIT;
 	CLEANUP_FD int dir = open(f->conf.state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
