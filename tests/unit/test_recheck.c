@@ -165,6 +165,37 @@ message_lost(void **state)
 	assert_state(b->f, b->sub, SUB_DISTRUSTED);
 }
 
+static int
+append_newline(const char *path, const struct stat *st, int type, struct FTW *where)
+{
+	int fd;
+
+	(void)st;
+	(void)where;
+	if (type != FTW_F)
+		return 0;
+	if (chmod(path, 0600) != 0)
+		return -1;
+	fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, "\n", 1), 1);
+	close(fd);
+	return 0;
+}
+
+/* A verifier would have nothing against this one: what was accepted was another. */
+static void
+message_exchanged(void **state)
+{
+	struct bed *b = *state;
+	CLEANUP_FREE char *dir = xasprintf("%s/messages", b->f->conf.state_dir);
+
+	assert_int_equal(nftw(dir, append_newline, 16, FTW_PHYS), 0);
+	assert_rechecked(b, RECHECK_ALL, 1);
+	assert_state(b->f, b->sub, SUB_DISTRUSTED);
+	assert_int_equal(verdict.n, 0);
+}
+
 static void
 strict_about_crls(void **state)
 {
@@ -439,6 +470,7 @@ main(void)
 		     revoked),
 		TEST("so is one whose signer is linked no longer", not_linked),
 		TEST("and one whose message is lost", message_lost),
+		TEST("B24 or is another one, though that is signed, too", message_exchanged),
 		TEST("one whose CRL is missing is, where CRLs are taken strictly",
 		     strict_about_crls),
 		TEST("one that would be refused today for another reason stays", refused_now),
