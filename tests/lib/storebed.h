@@ -11,7 +11,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <spawn.h>
@@ -34,6 +33,7 @@
 #include "core/store.h"
 #include "core/verity.h"
 #include "core/vtree.h"
+#include "tests/lib/removetree.h"
 
 #define BED_ID "0b3e4f8e-55f5-4bd5-a5a5-6d0d1f7f3f10"
 #define BED_TEXT "an image, of a kind"
@@ -48,15 +48,6 @@ struct bed {
 	struct store *store;
 	struct err err;
 };
-
-static inline int
-bed_remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
 
 static inline void __attribute__((format(printf, 3, 4)))
 bed_path(const struct bed *b, char out[512], const char *fmt, ...)
@@ -158,7 +149,7 @@ bed_free(struct bed *b)
 	store_close(b->store);
 	if (b->mounted)
 		assert_int_equal(umount(b->cache), 0);
-	nftw(b->dir, bed_remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	remove_tree(b->dir);
 	free(b);
 }
 

@@ -10,7 +10,6 @@
 #ifndef VMI_TREEBED_H
 #define VMI_TREEBED_H
 
-#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -31,6 +30,7 @@
 #include "core/verdict.h"
 #include "fs/context.h"
 #include "fs/lookup.h"
+#include "tests/lib/removetree.h"
 
 #define TREEBED_DN "/C=XX/O=test/CN=Endorser"
 #define TREEBED_CA "/C=XX/O=test/CN=CA"
@@ -153,15 +153,6 @@ treebed_ok(struct treebed *b, int rc)
 	if (rc != 0)
 		print_error("%d: %s\n", rc, b->err.text);
 	assert_int_equal(rc, 0);
-}
-
-static inline int
-treebed_remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
 }
 
 static inline void
@@ -377,7 +368,7 @@ treebed_free(struct treebed *b)
 	subscription_row_release(&b->sub);
 	catalogue_close(b->c);
 	conf_free(b->conf);
-	nftw(b->dir, treebed_remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	remove_tree(b->dir);
 	free(b);
 }
 

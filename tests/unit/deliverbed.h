@@ -27,6 +27,7 @@
 #include "core/io.h"
 #include "core/limits.h"
 #include "core/log.h"
+#include "tests/lib/removetree.h"
 
 enum { N_EVENTS = 8, N_HANDLERS = 3, NOW = 1795255200, WAIT_MS = 20000 };
 
@@ -265,17 +266,11 @@ static inline int
 teardown(void **state)
 {
 	struct bed *bed = *state;
-	pid_t pid;
 
 	deliver_free(bed->deliver);
 	runner_free(bed->runner);
 	conf_free(bed->conf);
-	pid = fork();
-	if (pid == 0) {
-		execlp("rm", "rm", "-rf", bed->dir, (char *)NULL);
-		_exit(1);
-	}
-	waitpid(pid, NULL, 0);
+	remove_tree(bed->dir);
 	free(bed);
 	return 0;
 }

@@ -22,6 +22,7 @@
 #include "core/cleanup.h"
 #include "core/conf.h"
 #include "core/runner.h"
+#include "tests/lib/removetree.h"
 
 enum { WAIT_MS = 20000 };
 
@@ -102,16 +103,10 @@ static inline int
 teardown(void **state)
 {
 	struct bed *bed = *state;
-	pid_t pid;
 
 	runner_free(bed->runner);
 	conf_free(bed->conf);
-	pid = fork();
-	if (pid == 0) {
-		execlp("rm", "rm", "-rf", bed->dir, (char *)NULL);
-		_exit(1);
-	}
-	waitpid(pid, NULL, 0);
+	remove_tree(bed->dir);
 	free(bed);
 	return 0;
 }

@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -26,6 +25,7 @@
 #include "core/outbox.h"
 #include "core/stamp.h"
 #include "core/verdict.h"
+#include "tests/lib/removetree.h"
 
 #define ALICE "/DC=org/DC=example/CN=Alice"
 #define BOB "/DC=org/DC=example/CN=Bob"
@@ -119,20 +119,11 @@ fixture_new(void)
 	return f;
 }
 
-static int
-remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-	(void)st;
-	(void)flag;
-	(void)ftw;
-	return remove(path);
-}
-
 static inline void
 fixture_free(struct fixture *f)
 {
 	catalogue_close(f->c);
-	nftw(f->dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+	remove_tree(f->dir);
 	buf_release(&f->said);
 	free(f->conf.state_dir);
 	free(f->conf.cache_dir);

@@ -248,7 +248,7 @@ message_lost(void **state)
 	CLEANUP_FREE char *dir = xasprintf("%s/messages", b->f->conf.state_dir);
 
 	assert_brought(b);
-	nftw(dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+	remove_tree(dir);
 	assert_judged(b, false, 1, "-");
 }
 

@@ -305,7 +305,7 @@ lose_database(struct fixture *f)
 static void
 lose_all(struct fixture *f)
 {
-	nftw(f->conf.state_dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+	remove_tree(f->conf.state_dir);
 }
 
 static void

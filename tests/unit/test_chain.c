@@ -4,9 +4,31 @@
  * everyday life are tried in tests/spec/trust.sh.
  */
 #include "config.h"
-
 #include "certbed.h"
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <openssl/bn.h>
+#include <openssl/cms.h>
+#include <openssl/core_names.h>
+#include <openssl/evp.h>
+#include <openssl/param_build.h>
+#include <openssl/pem.h>
+#include <openssl/x509v3.h>
+
+#include "core/chain.h"
+#include "core/chain_impl.h"
+#include "core/cleanup.h"
+#include "core/limits.h"
+#include "core/smime.h"
+#include "core/trustdir.h"
 #include "tests/lib/callfaults.h"
 
 /* ---- judging --------------------------------------------------------------------------------- */

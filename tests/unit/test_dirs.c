@@ -24,6 +24,7 @@
 #include "core/account.h"
 #include "core/cleanup.h"
 #include "core/dirs.h"
+#include "tests/lib/removetree.h"
 
 enum { STRANGER = 4242, LOCK_SECONDS = 1 };
 
@@ -52,14 +53,8 @@ static int
 site_teardown(void **state)
 {
 	struct site *s = *state;
-	pid_t child = fork();
-	int status;
 
-	if (child == 0) {
-		execlp("rm", "rm", "-rf", "--one-file-system", s->dir, (char *)NULL);
-		_exit(127);
-	}
-	waitpid(child, &status, 0);
+	remove_tree(s->dir);
 	free(s->conf.run_dir);
 	free(s->conf.state_dir);
 	free(s->conf.cache_dir);

@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -27,20 +26,12 @@
 #include <cmocka.h>
 
 #include "core/io.h"
+#include "tests/lib/removetree.h"
 
 struct bed {
 	char path[32];
 	int dir;
 };
-
-static int
-remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
 
 static int
 setup(void **state)
@@ -61,7 +52,7 @@ teardown(void **state)
 	struct bed *b = *state;
 
 	close(b->dir);
-	nftw(b->path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	remove_tree(b->path);
 	free(b);
 	return 0;
 }

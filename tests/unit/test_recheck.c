@@ -159,7 +159,7 @@ message_lost(void **state)
 	struct bed *b = *state;
 	CLEANUP_FREE char *dir = xasprintf("%s/messages", b->f->conf.state_dir);
 
-	nftw(dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+	remove_tree(dir);
 	assert_int_equal(mkdir(dir, 0700), 0);
 	assert_rechecked(b, RECHECK_ALL, 1);
 	assert_state(b->f, b->sub, SUB_DISTRUSTED);

@@ -5,7 +5,25 @@
 #include "config.h"
 #include "certbed.h"
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+
+#include "core/buf.h"
+#include "core/cleanup.h"
+#include "core/limits.h"
+#include "core/smime.h"
 #include "core/smimesign.h"
+#include "core/trustdir.h"
 #include "tests/lib/callfaults.h"
 
 static const char text[] = "[{\"a\": \"text\"}]\n";

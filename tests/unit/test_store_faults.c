@@ -39,7 +39,7 @@ empty(struct bed *b)
 {
 	store_close(b->store);
 	b->store = NULL;
-	nftw(b->cache, bed_remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	remove_tree(b->cache);
 	assert_int_equal(mkdir(b->cache, 0750), 0);
 	bed_open(b);
 }
