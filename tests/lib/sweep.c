@@ -573,7 +573,18 @@ count_calls(struct sweep *s, const char *name, enum shim_call call, const char *
 	return s->counts->n[call];
 }
 
-/* The ns to try: those of a spread over 1..total, or over the stacks. */
+static bool
+try_call(struct sweep *s, const char *name, long n, const char *errnum)
+{
+	CLEANUP_FREE char *fail = xasprintf("%s:%ld:%s", name, n, errnum);
+
+	return try_point(s, fail);
+}
+
+/*
+ * The ns to try: those of a spread over 1..total, or over the stacks.  Not each run makes as many
+ * calls: where one was not reached an earlier one is tried.
+ */
 static void
 sweep_fault(struct sweep *s, const char *name, enum shim_call call, const char *errnum)
 {
@@ -588,10 +599,9 @@ sweep_fault(struct sweep *s, const char *name, enum shim_call call, const char *
 	for (long i = 0; i < tries; i++) {
 		/* The first and the last, and between them evenly; a single one is anywhere. */
 		long at = tries > 1 ? i * (n - 1) / (tries - 1) : s->seed * 7919 % n;
-		CLEANUP_FREE char *fail = xasprintf("%s:%ld:%s", name,
-						    by_stack ? s->points[at] : at + 1, errnum);
 
-		try_point(s, fail);
+		while (!try_call(s, name, by_stack ? s->points[at] : at + 1, errnum) && at > 0)
+			at /= 2;
 	}
 	printf("# %s:%s: %ld calls, %ld failed, %ld not reached, %ld wrong\n", name, errnum,
 	       total, s->n_runs - runs, s->n_missed - missed, s->n_wrong - bad);
