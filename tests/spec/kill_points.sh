@@ -32,7 +32,8 @@ kill_scenario update atomic update
 kill_scenario replace atomic fetch one
 kill_scenario deselect atomic deselect one
 ctl -q select one
-kill_scenario purge atomic expired --purge 0
+# First the files that nobody needs, then the versions whose file is needed still.
+kill_scenario purge steps expired --purge 0
 tiny_save fetched
 kill_scenario remove atomic endorser remove alice
 tiny_load fetched
