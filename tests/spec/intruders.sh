@@ -137,6 +137,8 @@ check 'F38 the file is read as before' reads apple --mode pread
 
 object=$(object_of pear)
 check 'an image is fetched' reads pear --mode pread
+# Its bytes are answered a moment before it has its name.
+wait_for "$VMI_PATIENCE" test -e "$object" || bail 'there is no object'
 mkdir -m 777 "$SITE/open"
 check_not 'X25 a user does not reach an object to link it' stranger ln "$object" "$SITE/open/link"
 # As where links to files of others are allowed, and the way is open.

@@ -128,11 +128,17 @@ check 'P06 and no wait is left of them' wait_for 10 parked -le "$before"
 
 # ---- a daemon that is stopped -----------------------------------------------------------------------------
 
+all_stopped() {
+	! grep -hs '^State:' /proc/"$1"/task/*/status | grep -qv '[[:space:]]T'
+}
+
 at_exit kill -CONT "$worker"
 for role in worker supervisor starter; do
 	pid=$(daemon_pid "$role") || { not_ok "there is a $role"; continue; }
 	at_exit kill -CONT "$pid"
 	kill -STOP "$pid"
+	# A thread that waits for the processor could still take what the reader asks.
+	wait_for 10 all_stopped "$pid" || not_ok "the $role stops"
 	begin cat "$MNT/images/bad/title"
 	if [ "$role" = worker ]; then
 		check_is "P05 while the $role is stopped a reader waits" "$reader" "$(sleep 0.5; jobs -rp | grep -x "$reader")"

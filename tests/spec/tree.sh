@@ -220,7 +220,7 @@ user.vmimage.version="1.0\0123.0"' "$(attributes)"
 check 'a stored image has the blocks of its file' \
     test "$(stat -c %b "$MNT/by-sha512/$(sha512 disk.img)")" -eq "$(stat -c %b "$SITE/cache/objects/$(sha512 disk.img | cut -c1-2)/$(sha512 disk.img)")"
 figures() {
-	grep -vE '^(version|daemon|worker:|reads_parked|reads_at_disk|files_open|passthrough|filesystem_|sandbox\.|image\.|refused\.|subscription\.)' | sort
+	grep -vE '^(version|daemon|worker:|reads_parked|reads_at_disk|files_open|memory_bytes|passthrough|filesystem_|sandbox\.|image\.|refused\.|subscription\.)' | sort
 }
 # Until the file has its version of this second.
 status_agrees() {
