@@ -21,6 +21,7 @@
 #include "core/io.h"
 #include "core/limits.h"
 #include "core/runner.h"
+#include "tests/lib/childof.h"
 #include "tests/unit/runnerbed.h"
 
 /* ---- what becomes of a handler ------------------------------------------------------------- */
@@ -244,23 +245,6 @@ stop_is_told_of_by_nobody(void **state)
 	runner_free(bed->runner);
 	bed->runner = NULL;
 	assert_false(exists(bed, "second"));
-}
-
-/* Of the kept process. */
-static pid_t
-child_of(pid_t pid)
-{
-	char path[64];
-	int child = 0;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)pid, (int)pid);
-	f = fopen(path, "re");
-	if (f == NULL || fscanf(f, "%d", &child) != 1)
-		child = 0;
-	if (f != NULL)
-		fclose(f);
-	return (pid_t)child;
 }
 
 static void
