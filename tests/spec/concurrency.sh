@@ -65,7 +65,8 @@ wait "${pids[@]}"
 check_is 'C01 sixty-four processes that read an image first get every byte' '64 right' "$(saw one)"
 check_is 'C01 they cause exactly one download' 1 "$(requests shared)"
 check 'C01 no byte of it is sent twice' [ "$(sent shared)" -eq "$(stat -c %s "$WWW/shared")" ]
-check 'C01 a fetch by hand meanwhile joins it' wait "$fetch"
+wait "$fetch"
+check_is 'C01 a fetch by hand meanwhile joins it' 0 $?
 readers two 16 shared
 wait "${pids[@]}"
 check_is 'C01 readers that come later are served from the store' '16 right' "$(saw two)"

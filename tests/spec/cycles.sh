@@ -149,7 +149,8 @@ while kill -0 $changer 2>/dev/null; do
 	[[ $found == [03] ]] || wrong+=("subscriptions/tiny/images: $found")
 	looks=$((looks + 1))
 done
-check 'C10 a list can be subscribed to and left in a loop' wait $changer
+wait $changer
+check_is 'C10 a list can be subscribed to and left in a loop' 0 $?
 note "$(wc -l <"$SITE/came") times, $looks looks, $with of them at a list; $(head -n 3 "$SITE/came.errors")"
 check_is 'C10 who lists meanwhile sees all of it or nothing' '' "${wrong[*]}"
 check 'C10 and sees both' [ "$with" -gt 0 -a "$with" -lt "$looks" ]
