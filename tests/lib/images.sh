@@ -27,6 +27,13 @@
 #                              said: an errno or what was wrong, or the signal that ended it
 #   reads NAME [ARG...]        whether the oracle finds the image right, in all ways or as ARGs say
 #   fails NAME ERRNO [ARG...]  whether it ends with that error
+#   wait_in N MODE NAME        the oracle reads in the background: its pid is $reader, $SITE/started.N comes
+#                              when it begins.  Each has a seed of its own, so that they wait for different
+#                              pages
+#   is_gone PID                whether that one has ended
+#
+#   timed COMMAND...           runs it and sets took to the milliseconds that it needed
+#   within MS COMMAND...       whether it succeeds, and so fast; a program, not a function, is ended after 10 s
 
 hostile=${VMIMAGEFS_HOSTILE:-$tests_dir/../.build/tests/lib/hostile}
 oracle_program=${VMIMAGEFS_ORACLE:-$(dirname "$hostile")/oracle}
@@ -192,7 +199,6 @@ now_ms() {
 	printf '%s\n' "$((10#${up/./} * 10))"
 }
 
-# timed COMMAND...: runs it and sets took to the milliseconds that it needed.
 timed() {
 	local from status=0
 
@@ -200,4 +206,27 @@ timed() {
 	"$@" || status=$?
 	took=$(($(now_ms) - from))
 	return "$status"
+}
+
+within() {
+	local limit=$1 ended=(timeout -k 1 10)
+
+	shift
+	[ "$(type -t "$1")" = file ] || ended=()
+	timed "${ended[@]}" "$@" >"$SITE/said" 2>&1 || { cat "$SITE/said"; echo "after $took ms"; return 1; }
+	[ "$took" -le "$limit" ] || { echo "$took ms"; return 1; }
+}
+
+# A shell has its background processes ignore INT.
+seed=0
+wait_in() {
+	seed=$((seed + 1))
+	env --default-signal=INT,QUIT "$oracle_program" --mode "$2" --seed $seed \
+	    --start "$SITE/started.$1" "$(image "$3")" "$WWW/$3" >"$SITE/said.$1" 2>&1 </dev/null &
+	reader=$!
+}
+
+# Its pid stays ours until it has been waited for: a zombie is gone.
+is_gone() {
+	! grep -q '^State:[[:space:]]*[RSDTt]' "/proc/$1/status" 2>/dev/null
 }

@@ -45,10 +45,6 @@ waits() {
 	grep -q '^State:[[:space:]]*[SD]' "/proc/$reader/status" && [ "$(status_of reads_parked)" -gt "$parked_before" ]
 }
 
-is_gone() {
-	! grep -q '^State:[[:space:]]*[RSDTt]' "/proc/$1/status" 2>/dev/null
-}
-
 # begin COMMAND...: in the background, with all signals as they are by default.
 begin() {
 	env --default-signal=INT,QUIT,TERM "$@" >/dev/null 2>"$SITE/said" </dev/null &
@@ -124,7 +120,10 @@ killed_all() {
 	wait "${readers[@]}"
 } 2>/dev/null
 check 'P06 they are gone at once after KILL' test "$took" -le 2000
-check 'P06 and no wait is left of them' wait_for 10 parked -le "$before"
+none_left() {
+	wait_for 10 parked -le "$before" || { echo "$(status_of reads_parked) wait, and $before did before"; return 1; }
+}
+check 'P06 and no wait is left of them' none_left
 
 # ---- a daemon that is stopped -----------------------------------------------------------------------------
 

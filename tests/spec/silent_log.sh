@@ -18,14 +18,6 @@ own_dev() {
 	    cp -a /dev/{null,zero,full,random,urandom,fuse} "$1" && mount --move "$1" /dev
 }
 
-within() {
-	local limit=$1
-
-	shift
-	timed timeout -k 1 30 "$@" >"$SITE/said" 2>&1 || { cat "$SITE/said"; echo "after $took ms"; return 1; }
-	[ "$took" -le "$limit" ] || { echo "$took ms"; return 1; }
-}
-
 worker_dies() {
 	local worker
 

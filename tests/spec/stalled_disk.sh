@@ -35,24 +35,6 @@ for name in cold warm shut; do
 done
 worker=$(daemon_pid worker)
 
-# within MS COMMAND...: so fast, and successful.
-within() {
-	local limit=$1
-
-	shift
-	timed timeout -k 1 10 "$@" >"$SITE/said" 2>&1 || { cat "$SITE/said"; echo "after $took ms"; return 1; }
-	[ "$took" -le "$limit" ] || { echo "$took ms"; return 1; }
-}
-
-# The same of a function.
-within_shell() {
-	local limit=$1
-
-	shift
-	timed "$@" || return 1
-	[ "$took" -le "$limit" ] || { echo "$took ms"; return 1; }
-}
-
 figure() {
 	sed -n "s/^$1: //p" "$MNT/status"
 }
@@ -67,19 +49,6 @@ figure_is() {
 
 n_threads() {
 	sed -n 's/^Threads:[[:space:]]*//p' "/proc/$worker/status"
-}
-
-# wait_in N WAY NAME: the oracle reads; its pid goes to $reader.
-seed=0
-wait_in() {
-	seed=$((seed + 1))
-	env --default-signal=INT,QUIT "$oracle_program" --mode "$2" --seed $seed \
-	    --start "$SITE/started.$1" "$(image "$3")" "$WWW/$3" >"$SITE/said.$1" 2>&1 </dev/null &
-	reader=$!
-}
-
-is_gone() {
-	! grep -q '^State:[[:space:]]*[RSDTt]' "/proc/$1/status" 2>/dev/null
 }
 
 all_gone() {
@@ -153,7 +122,7 @@ killed_all() {
 	wait_for 10 all_gone "${readers[@]}"
 }
 {
-	check 'B36 P06 all that still wait are gone at once after KILL' within_shell 1000 killed_all
+	check 'B36 P06 all that still wait are gone at once after KILL' within 1000 killed_all
 	wait "${readers[@]}"
 } 2>/dev/null
 opens_in_vain() {

@@ -15,6 +15,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 need root fuse openssl curl fsverity jq python3 tar qemu-img qemu-io
 . "$here/../lib/mount.sh"
 . "$here/../lib/images.sh"
+. "$here/../lib/load.sh"
 . "$here/../lib/ova.sh"
 . "$here/../lib/lists.sh"
 . "$here/../lib/verity.sh"
@@ -52,23 +53,6 @@ ctl -q fetch stored blocks archive || bail 'cannot fetch'
 
 # ---- killed under load -------------------------------------------------------------------------------
 
-# Whoever is in the background ends with the site, and with us.
-at_work() {
-	[ -e "$SITE/at_work" ] && kill -0 $$ 2>/dev/null
-}
-
-# reader NAME ARG...: reads while at_work, and keeps what went wrong.
-reader() {
-	local name=$1 n=$2 said
-
-	shift 2
-	while at_work; do
-		said=$("$oracle_program" "$@" "$(image "$name")" "$WWW/$name" 2>&1 </dev/null) ||
-		    echo "$n $name $*: $? $said" >>"$SITE/wrong"
-		echo >>"$SITE/rounds.$n"
-	done
-}
-
 # Through an overlay, as a guest's disk.
 guest() {
 	local n=0
@@ -99,10 +83,7 @@ walker() {
 begin_load() {
 	local i modes=(pread direct mmap random spots directspots whole odd)
 
-	touch "$SITE/at_work"
-	rm -f "$SITE/wrong" "$SITE"/rounds.*
-	: >"$SITE/wrong"
-	load=()
+	load_begin
 	for ((i = 0; i < 56; i++)); do
 		reader "$([ $((i / 8 % 2)) -eq 0 ] && echo stored || echo blocks)" $i --mode "${modes[i % 8]}" &
 		load+=($!)
@@ -114,12 +95,6 @@ begin_load() {
 	guest stored & load+=($!)
 	guest blocks & load+=($!)
 	walker & load+=($!)
-}
-
-end_load() {
-	rm -f "$SITE/at_work"
-	wait "${load[@]}"
-	[ ! -s "$SITE/wrong" ] || { head -n 20 "$SITE/wrong"; return 1; }
 }
 
 kills() {

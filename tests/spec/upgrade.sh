@@ -13,6 +13,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 need root fuse openssl curl fsverity jq python3 tar sqlite3 setpriv
 . "$here/../lib/mount.sh"
 . "$here/../lib/images.sh"
+. "$here/../lib/load.sh"
 . "$here/../lib/ova.sh"
 . "$here/../lib/verity.sh"
 . "$here/../lib/blocks.sh"
@@ -46,21 +47,6 @@ images_subscribe
 mount_up || bail "no mount: $(tail -n 3 "$LOG")"
 ctl -q fetch stored blocks archive || bail 'cannot fetch'
 
-# Whoever is in the background ends with the site, and with us.
-at_work() {
-	[ -e "$SITE/at_work" ] && kill -0 $$ 2>/dev/null
-}
-
-reader() {
-	local name=$1 said
-
-	shift
-	while at_work; do
-		said=$("$oracle_program" "$@" "$(image "$name")" "$WWW/$name" 2>&1 </dev/null) ||
-		    echo "$name $*: $? $said" >>"$SITE/wrong"
-	done
-}
-
 once() {
 	local said
 
@@ -78,11 +64,10 @@ texts() {
 begin_load() {
 	local i modes=(pread direct mmap random spots directspots whole odd)
 
-	touch "$SITE/at_work"
-	: >"$SITE/wrong"
-	load=()
+	load_begin
 	for ((i = 0; i < 58; i++)); do
-		reader "$([ $((i / 8 % 2)) -eq 0 ] && echo stored || echo blocks)" --mode "${modes[i % 8]}" & load+=($!)
+		reader "$([ $((i / 8 % 2)) -eq 0 ] && echo stored || echo blocks)" $i --mode "${modes[i % 8]}" &
+		load+=($!)
 	done
 	for i in pread direct; do
 		once coming $i & load+=($!)
@@ -90,12 +75,6 @@ begin_load() {
 	done
 	texts & load+=($!)
 	texts & load+=($!)
-}
-
-end_load() {
-	rm -f "$SITE/at_work"
-	wait "${load[@]}"
-	[ ! -s "$SITE/wrong" ] || { head -n 20 "$SITE/wrong"; return 1; }
 }
 
 exchanges() {

@@ -24,37 +24,12 @@ images_subscribe
 mount_up || bail "no mount: $(tail -n 3 "$LOG")"
 reads kept --mode pread || bail "$oracle_said"
 
-# within MS COMMAND...: so fast, and successful.
-within() {
-	local limit=$1
-
-	shift
-	timed "$@" >"$SITE/said" 2>&1 || { cat "$SITE/said"; return 1; }
-	[ "$took" -le "$limit" ] || { echo "$took ms"; return 1; }
-}
-
 n_parked() {
 	sed -n 's/^reads_parked: //p' "$MNT/status"
 }
 
 parked() {
 	test "$(n_parked)" "$@"
-}
-
-# wait_in N WAY NAME: the oracle reads an image that stalls.  Its pid goes to $reader.  Each has a seed
-# of its own, so that they wait for different pages.
-seed=0
-wait_in() {
-	seed=$((seed + 1))
-	# A shell has its background processes ignore INT.
-	env --default-signal=INT,QUIT "$oracle_program" --mode "$2" --seed $seed \
-	    --start "$SITE/started.$1" "$(image "$3")" "$WWW/$3" >"$SITE/said.$1" 2>&1 </dev/null &
-	reader=$!
-}
-
-# The pid stays ours until it has been waited for: gone is a zombie.
-is_gone() {
-	! grep -q '^State:[[:space:]]*[RSDTt]' "/proc/$1/status" 2>/dev/null
 }
 
 set_read_timeout() {
