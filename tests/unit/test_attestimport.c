@@ -4,10 +4,10 @@
  */
 #include "config.h"
 #include "attestbed.h"
+#include "verdictbed.h"
 
 #include "core/attestimport.h"
 #include "core/recheck.h"
-#include "core/verify.h"
 #include "tests/lib/callfaults.h"
 
 struct bed {
@@ -19,43 +19,6 @@ struct bed {
 	int changed;
 };
 
-/* What the verifier says. */
-static struct {
-	int none; /* not 0: nothing at all */
-	enum code code;
-	bool revoked, weak;
-	const char *signer;
-} verdict;
-
-int
-verify_message(struct starter *starter, const void *message, size_t len, struct verdict *out,
-	       struct err *err)
-{
-	(void)starter;
-	if (verdict.none != 0)
-		return err_set(err, verdict.none, "there is no verifier");
-	out->subject = xstrdup(verdict.signer);
-	out->issuer = xstrdup(CA);
-	out->weak_digest = verdict.weak;
-	if (verdict.code != CODE_NONE) {
-		out->rc = -code_errno(verdict.code);
-		out->code = verdict.code;
-		out->revoked = verdict.revoked;
-		snprintf(out->text, sizeof(out->text), "the verifier refuses it");
-		return 0;
-	}
-	buf_add(&out->payload, message, len);
-	return 0;
-}
-
-static void
-say(void *arg, const char *text)
-{
-	struct bed *b = arg;
-
-	site_say(b->f, text);
-}
-
 static int
 setup(void **state)
 {
@@ -65,7 +28,7 @@ setup(void **state)
 	memset(&verdict, 0, sizeof(verdict));
 	verdict.signer = SITE;
 	b->f = f;
-	b->r = (struct refresh){ .conf = &f->conf, .catalogue = f->c, .say = say, .arg = b };
+	b->r = (struct refresh){ .conf = &f->conf, .catalogue = f->c, .say = say, .arg = b->f };
 	OK(catalogue_endorser_add_blocks_only(f->c, "site", SITE, CA, false, false, &f->err));
 	publish(f, subscribe(f, LIST, SELECT_ALL), "1",
 		ENTRIES(IMG("a", "1", 'a'), IMG("c", "1", 'c', .verity = 'd')));

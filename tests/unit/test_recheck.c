@@ -4,7 +4,7 @@
  * to say.
  */
 #include "config.h"
-#include "sitefixture.h"
+#include "verdictbed.h"
 
 #include <sqlite3.h>
 #include "core/catalogue_impl.h"
@@ -12,7 +12,6 @@
 #include "core/io.h"
 #include "core/listjudge.h"
 #include "core/recheck.h"
-#include "core/verify.h"
 #include "tests/lib/callfaults.h"
 
 struct bed {
@@ -24,46 +23,6 @@ struct bed {
 	int changed;
 };
 
-/* What the verifier says of messages that Alice signed: of version 1. */
-static struct {
-	int none;	/* not 0: it says nothing at all */
-	enum code code; /* CODE_NONE: the signature is good */
-	bool revoked, weak;
-	int n; /* how often it was asked */
-} verdict;
-
-int
-verify_message(struct starter *starter, const void *message, size_t len, struct verdict *out,
-	       struct err *err)
-{
-	bool alices = memmem(message, len, "\"hv:version\":\"1\"", 16) != NULL;
-
-	(void)starter;
-	verdict.n++;
-	if (verdict.none != 0)
-		return err_set(err, verdict.none, "there is no verifier");
-	out->subject = xstrdup(alices ? ALICE : BOB);
-	out->issuer = xstrdup(CA);
-	out->weak_digest = alices && verdict.weak;
-	if (alices && verdict.code != CODE_NONE) {
-		out->rc = -code_errno(verdict.code);
-		out->code = verdict.code;
-		out->revoked = verdict.revoked;
-		snprintf(out->text, sizeof(out->text), "the verifier refuses it");
-		return 0;
-	}
-	buf_add(&out->payload, message, len);
-	return 0;
-}
-
-static void
-say(void *arg, const char *text)
-{
-	struct bed *b = arg;
-
-	site_say(b->f, text);
-}
-
 /* Image a of a list that Alice has signed, stored. */
 static int
 setup(void **state)
@@ -71,12 +30,15 @@ setup(void **state)
 	struct bed *b = xcalloc(1, sizeof(*b));
 
 	memset(&verdict, 0, sizeof(verdict));
+	verdict.signer = ALICE;
+	verdict.only = "\"hv:version\":\"1\"";
+	verdict.other = BOB;
 	b->f = fixture_new();
 	b->certs = xasprintf("%s/certificates", b->f->dir);
 	if (mkdir(b->certs, 0755) != 0)
 		return -1;
 	b->f->conf.cert_dir = b->certs;
-	b->r = (struct refresh){ .conf = &b->f->conf, .catalogue = b->f->c, .say = say, .arg = b };
+	b->r = (struct refresh){ .conf = &b->f->conf, .catalogue = b->f->c, .say = say, .arg = b->f };
 	b->sub = subscribe(b->f, LIST, SELECT_ALL);
 	publish(b->f, b->sub, "1", ENTRIES(IMG("a", "1", 'a')));
 	store_content(b->f, 'a');
