@@ -57,7 +57,7 @@
 #include "sweep.h"
 
 /* A status above is no command's own: a shell that cannot start it, a sanitizer, a test's complaint. */
-enum { STATUS_MAX = 99, STEP_MS = 2, LEFT_MS = 5000, SAID_MAX = 1 << 20, WRONG_MAX = 240 };
+enum { STATUS_MAX = 99, STEP_MS = 2, LEFT_MS = 5000, SAID_MAX = 1 << 20 };
 
 static const char *const call_names[N_CALLS] = {
 #define CALL_NAME(id, name) name,
@@ -388,27 +388,6 @@ run_in_peace(struct sweep *s)
 
 /* ---- with a fault ---------------------------------------------------------------------------- */
 
-/* The first line in which two texts differ, both. */
-static void
-show_difference(const char *what, const struct buf *wanted, const struct buf *found)
-{
-	const char *a = buf_str(wanted), *b = buf_str(found);
-	size_t la, lb;
-
-	while (*a != '\0' && *b != '\0') {
-		la = strcspn(a, "\n");
-		lb = strcspn(b, "\n");
-		if (la != lb || strncmp(a, b, la) != 0)
-			break;
-		a += la + (a[la] == '\n');
-		b += lb + (b[lb] == '\n');
-	}
-	la = strcspn(a, "\n");
-	lb = strcspn(b, "\n");
-	printf("#   %s: %.*s\n#   but it is: %.*s\n", what, (int)(la < WRONG_MAX ? la : WRONG_MAX), a,
-	       (int)(lb < WRONG_MAX ? lb : WRONG_MAX), b);
-}
-
 static void __attribute__((format(printf, 3, 4)))
 wrong(struct sweep *s, const char *fail, const char *fmt, ...)
 {
@@ -476,22 +455,9 @@ judge_rows(struct sweep *s, const char *fail, const struct end *end)
 		return true;
 	else
 		wrong(s, fail, "it is neither as before nor as after");
-	show_difference("as after would be", &s->after, &rows);
-	show_difference("as before would be", &s->before, &rows);
+	site_show_difference("as after would be", &s->after, &rows);
+	site_show_difference("as before would be", &s->before, &rows);
 	return false;
-}
-
-/* Without the lines of events. */
-static void
-drop_events(struct buf *rows)
-{
-	CLEANUP_BUF struct buf all = *rows;
-	char *at = all.data, *end;
-
-	*rows = (struct buf)BUF_INIT;
-	for (; at != NULL && (end = strchr(at, '\n')) != NULL; at = end + 1)
-		if (strncmp(at, "event:", 6) != 0 && strncmp(at, "delivery:", 9) != 0)
-			buf_add(rows, at, (size_t)(end + 1 - at));
 }
 
 static bool
@@ -501,8 +467,8 @@ is_as_after(const struct sweep *s, struct buf *rows)
 
 	buf_puts(&after, buf_str(&s->after));
 	if (s->steps) {
-		drop_events(&after);
-		drop_events(rows);
+		site_drop_events(&after);
+		site_drop_events(rows);
 	}
 	return equal(rows, &after);
 }
@@ -520,12 +486,12 @@ judge_again(struct sweep *s, const char *fail)
 	}
 	if (!is_as_after(s, &rows)) {
 		wrong(s, fail, "done again in peace it is not as after");
-		show_difference("as after would be", &s->after, &rows);
+		site_show_difference("as after would be", &s->after, &rows);
 		return false;
 	}
 	if (!s->unlisted && !equal(&files, &s->files_after)) {
 		wrong(s, fail, "there are other files than after");
-		show_difference("there would be", &s->files_after, &files);
+		site_show_difference("there would be", &s->files_after, &files);
 		return false;
 	}
 	if (s->check != NULL) {

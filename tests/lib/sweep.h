@@ -23,4 +23,10 @@ void site_rows(const char *site, struct buf *out);
 /* The files of state and cache, one a line, less what SQLite makes and removes as it likes. */
 void site_files(const char *site, struct buf *out);
 
+/* Leaves out the lines of events. */
+void site_drop_events(struct buf *rows);
+
+/* Prints the first line in which two texts differ, of both. */
+void site_show_difference(const char *what, const struct buf *wanted, const struct buf *found);
+
 #endif

@@ -22,7 +22,7 @@
 #include "core/io.h"
 
 static const char *const parts[] = { "state", "cache", "run" };
-enum { N_PARTS = 3, FILE_MAX = 64 << 20 };
+enum { N_PARTS = 3, FILE_MAX = 64 << 20, SHOWN_MAX = 240 };
 
 static void __attribute__((noreturn))
 die(const char *what, const char *path)
@@ -346,4 +346,38 @@ site_files(const char *site, struct buf *out)
 		nftw(path, list_one, 16, FTW_PHYS);
 	}
 	sort_lines(&all, out);
+}
+
+/* ---- texts of them --------------------------------------------------------------------------- */
+
+void
+site_drop_events(struct buf *rows)
+{
+	CLEANUP_BUF struct buf all = *rows;
+	char *at = all.data, *end;
+
+	*rows = (struct buf)BUF_INIT;
+	for (; at != NULL && (end = strchr(at, '\n')) != NULL; at = end + 1)
+		if (strncmp(at, "event:", 6) != 0 && strncmp(at, "delivery:", 9) != 0)
+			buf_add(rows, at, (size_t)(end + 1 - at));
+}
+
+void
+site_show_difference(const char *what, const struct buf *wanted, const struct buf *found)
+{
+	const char *a = buf_str(wanted), *b = buf_str(found);
+	size_t la, lb;
+
+	while (*a != '\0' && *b != '\0') {
+		la = strcspn(a, "\n");
+		lb = strcspn(b, "\n");
+		if (la != lb || strncmp(a, b, la) != 0)
+			break;
+		a += la + (a[la] == '\n');
+		b += lb + (b[lb] == '\n');
+	}
+	la = strcspn(a, "\n");
+	lb = strcspn(b, "\n");
+	printf("#   %s: %.*s\n#   but it is: %.*s\n", what, (int)(la < SHOWN_MAX ? la : SHOWN_MAX), a,
+	       (int)(lb < SHOWN_MAX ? lb : SHOWN_MAX), b);
 }
