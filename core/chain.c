@@ -13,6 +13,9 @@
  *            revocation does not lapse because nobody has fetched a newer CRL.
  *   judge    The faults, the purpose, and the policy files, which OpenSSL knows nothing of.
  *
+ * A CA or CRL file that cannot be read at the moment could hold a revocation, or what all depends
+ * on: then there is no verdict, unless another file already says revoked.
+ *
  * The store is made anew for each message and has no lookup method: X509_LOOKUP_hash_dir opens
  * files in the middle of a verification, when this process can no longer open any.
  */
@@ -200,21 +203,32 @@ gather_crl_file(struct chain *c, const struct trust_file *f, const X509_NAME *na
 	ERR_clear_error();
 }
 
+static void
+gather_kind(struct chain *c, enum trust_kind kind, const char *stem, const X509_NAME *name)
+{
+	const struct trust_file *f;
+
+	for (size_t n = 0; (f = trustdir_find(c->trust, kind, stem, n)) != NULL; n++) {
+		if (f->trouble != 0)
+			c->trouble = f;
+		else if (kind == TRUST_CA)
+			gather_ca_file(c, f, name);
+		else
+			gather_crl_file(c, f, name);
+	}
+}
+
 /* Every CA of this name, then the CRLs that one of them signed. */
 static void
 gather_name(struct chain *c, const X509_NAME *name)
 {
-	const struct trustdir *t = c->trust;
 	char stems[N_STEMS][STEM_BYTES];
-	const struct trust_file *f;
 
 	chain_stems(name, stems);
 	for (int i = 0; i < N_STEMS; i++)
-		for (size_t n = 0; (f = trustdir_find(t, TRUST_CA, stems[i], n)) != NULL; n++)
-			gather_ca_file(c, f, name);
+		gather_kind(c, TRUST_CA, stems[i], name);
 	for (int i = 0; i < N_STEMS; i++)
-		for (size_t n = 0; (f = trustdir_find(t, TRUST_CRL, stems[i], n)) != NULL; n++)
-			gather_crl_file(c, f, name);
+		gather_kind(c, TRUST_CRL, stems[i], name);
 }
 
 bool
@@ -510,6 +524,8 @@ chain_judge(const struct trustdir *trust, struct x509_st *signer,
 		goto out;
 	}
 	rc = judge(&c, v, err);
+	if (c.trouble != NULL && !v->revoked)
+		rc = trustdir_trouble(c.trouble, err);
 	if (rc != 0)
 		goto out;
 	*store = c.store;

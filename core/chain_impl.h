@@ -47,6 +47,7 @@ struct chain {
 	struct stack_st_X509_CRL *crls;	/* authentic ones, also expired */
 	struct stack_st_X509 *built;
 	struct fault fault;
+	const struct trust_file *trouble;	/* a CA or CRL file that may say more another time; borrowed */
 };
 
 /* The stems under which files of this name are kept. */

@@ -87,6 +87,43 @@ compare_files(const void *pa, const void *pb)
 	return order != 0 ? order : strcmp(a->name, b->name);
 }
 
+/* ---- errors ------------------------------------------------------------- */
+
+/* What stays so until somebody changes the directory.  All else may pass: no descriptor, a disk. */
+static bool
+lasts(int error)
+{
+	switch (error) {
+	case ENOENT:
+	case ENOTDIR:
+	case ELOOP:
+	case EACCES:
+	case EPERM:
+	case ENXIO:	/* a socket */
+	case ENODEV:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static int
+cannot_be_read(const char *path, int error, struct err *err)
+{
+	if (lasts(error))
+		return err_refuse(err, CODE_NO_ANCHORS, "trust directory '%s' cannot be read: %s",
+				  path, strerrordesc_np(error));
+	return err_set(err, error, "trust directory '%s' cannot be read at the moment: %s", path,
+		       strerrordesc_np(error));
+}
+
+int
+trustdir_trouble(const struct trust_file *f, struct err *err)
+{
+	return err_set(err, f->trouble, "'%s' in the trust directory cannot be read at the moment: %s", f->name,
+		       f->problem);
+}
+
 /* ---- loading ------------------------------------------------------------ */
 
 static struct trust_file *
@@ -123,12 +160,17 @@ list_names(struct trustdir *t, DIR *dir, const char *path, struct err *err)
 		append_file(t, kind, d->d_name, stem_len);
 	}
 	if (errno != 0)
-		return err_refuse(err, CODE_NO_ANCHORS, "trust directory '%s' cannot be read: %s",
-				  path,
-				  strerrordesc_np(errno));
+		return cannot_be_read(path, errno, err);
 	if (t->n > 1)
 		qsort(t->files, t->n, sizeof(*t->files), compare_files);
 	return 0;
+}
+
+static void
+note_unreadable(struct trust_file *f, int error)
+{
+	f->problem = xstrdup(strerrordesc_np(error));
+	f->trouble = lasts(error) ? 0 : error;
 }
 
 /* The bytes of the file, or NULL with its problem. */
@@ -142,7 +184,7 @@ read_file(struct trust_file *f, int dirfd)
 
 	fd = io_openat(dirfd, f->name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
 	if (fd < 0 || fstat(fd, &st) != 0) {
-		f->problem = xstrdup(strerrordesc_np(errno));
+		note_unreadable(f, errno);
 		return;
 	}
 	if (!S_ISREG(st.st_mode)) {
@@ -154,7 +196,7 @@ read_file(struct trust_file *f, int dirfd)
 	if (rc == -EFBIG)
 		f->problem = xasprintf("larger than %zu bytes", max_bytes[f->kind]);
 	else if (rc != 0)
-		f->problem = xstrdup(strerrordesc_np(-rc));
+		note_unreadable(f, -rc);
 	else
 		f->data = buf_steal(&data, &f->len);
 }
@@ -204,6 +246,9 @@ read_all(struct trustdir *t, int dirfd)
 static int
 explain_no_cas(const struct trustdir *t, const char *path, struct err *err)
 {
+	for (size_t i = 0; i < t->n && t->files[i].kind == TRUST_CA; i++)
+		if (t->files[i].trouble != 0)
+			return trustdir_trouble(&t->files[i], err);
 	for (size_t i = 0; i < t->n; i++)
 		if (t->files[i].kind == TRUST_CA)
 			return err_refuse(err, CODE_NO_ANCHORS, "trust directory '%s' holds no"
@@ -223,9 +268,7 @@ trustdir_load(const char *path, struct trustdir **out, struct err *err)
 	t->policy = policy_new();
 	dir = opendir(path);
 	if (dir == NULL) {
-		rc = err_refuse(err, CODE_NO_ANCHORS, "trust directory '%s' cannot be read: %s",
-				path,
-				strerrordesc_np(errno));
+		rc = cannot_be_read(path, errno, err);
 		goto out;
 	}
 	rc = list_names(t, dir, path, err);
@@ -316,6 +359,8 @@ trustdir_permits(const struct trustdir *t, const char *const *stems, size_t n_st
 	for (size_t i = 0; i < n_stems; i++) {
 		const struct trust_file *f = broken_policy(t, stems[i]);
 
+		if (f != NULL && f->trouble != 0)
+			return trustdir_trouble(f, err);
 		if (f != NULL && f->data != NULL)
 			return err_refuse(err, CODE_NAMESPACE, "%s", f->problem);
 		if (f != NULL)
@@ -385,9 +430,7 @@ trustdir_fingerprint(const char *path, struct digest *out, struct err *err)
 
 	dir = opendir(path);
 	if (dir == NULL)
-		return err_refuse(err, CODE_NO_ANCHORS, "trust directory '%s' cannot be read: %s",
-				  path,
-				  strerrordesc_np(errno));
+		return cannot_be_read(path, errno, err);
 	while (errno = 0, n < LIMIT_TRUST_FILES && (d = readdir(dir)) != NULL) {
 		if (!classify(d->d_name, &kind, &stem_len))
 			continue;
@@ -398,9 +441,7 @@ trustdir_fingerprint(const char *path, struct digest *out, struct err *err)
 		take_mark(&marks[n++], dirfd(dir), d->d_name);
 	}
 	if (errno != 0)
-		rc = err_refuse(err, CODE_NO_ANCHORS, "trust directory '%s' cannot be read: %s",
-				path,
-				strerrordesc_np(errno));
+		rc = cannot_be_read(path, errno, err);
 	else
 		hash_marks(marks, n, out);
 	for (size_t i = 0; i < n; i++)

@@ -24,13 +24,15 @@ struct trust_file {
 	void *data;		/* NULL if it cannot be used */
 	size_t len;
 	char *problem;		/* why it cannot be used, NULL if it can */
+	int trouble;		/* the errno value of a read that may succeed the next time, else 0 */
 };
 
 /*
  * Reads every CA, CRL, .signing_policy and .namespaces.  Links are followed; what is no regular
  * file, cannot be read, is too large or (a policy) is malformed is kept with its problem, to be
  * told to whoever needs it.  Not one usable CA file is CODE_NO_ANCHORS, more than
- * LIMIT_TRUST_FILES files CODE_LIMIT.
+ * LIMIT_TRUST_FILES files CODE_LIMIT.  What could not be read for a moment (EIO, no descriptor)
+ * says nothing of the directory: the error has no code then.
  */
 int trustdir_load(const char *path, struct trustdir **out, struct err *err);
 void trustdir_free(struct trustdir *t);
@@ -38,6 +40,9 @@ size_t trustdir_n_cas(const struct trustdir *t);	/* usable CA files */
 
 /* The n-th (from 0) file of this kind and stem, in order of name; NULL after the last.  Borrowed. */
 const struct trust_file *trustdir_find(const struct trustdir *t, enum trust_kind kind, const char *stem, size_t n);
+
+/* The error for a file in trouble: it has no code, for nothing is known. */
+int trustdir_trouble(const struct trust_file *f, struct err *err);
 
 /*
  * The policy decision for one issued subject.  stems are those of the issuer's CA files: a policy

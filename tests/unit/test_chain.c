@@ -453,6 +453,71 @@ names_that_cannot_be_shown(void **state)
 	X509_free(nobody);
 }
 
+/* ---- a disk that does not answer ------------------------------------------------------------- */
+
+/*
+ * In any file there may be what revokes: as long as one cannot be read there is no verdict, but that
+ * of a file which revokes already.
+ */
+static void
+assert_no_verdict(struct bed *bed, const char *revoked)
+{
+	bool struck = true;
+	int n_none = 0;
+
+	for (long n = 1; struck; n++) {
+		struct err err;
+		int rc;
+
+		trustdir_free(bed->trust);
+		bed->trust = NULL;
+		fault_begin(FAULT_FILES, n, EIO);
+		rc = judge(bed, bed->alice, &err);
+		struck = fault_end();
+		if (!struck)
+			break;
+		if (rc == 0)
+			fail_msg("call %ld (%s) fails, and she is accepted", n, fault_name());
+		else if (err.code == CODE_NONE)
+			n_none++;
+		else if (revoked == NULL || strstr(err.text, revoked) == NULL)
+			fail_msg("call %ld (%s): %d %s", n, fault_name(), (int)err.code, err.text);
+	}
+	assert_true(n_none > 10);
+}
+
+static void
+no_answer(void **state)
+{
+	struct bed *bed = *state;
+
+	assert_no_verdict(bed, NULL);
+	put_crl(bed, bed->root, bed->alice);
+	assert_no_verdict(bed, "revoked");
+}
+
+static void
+revoked_beside(void **state)
+{
+	struct bed *bed = *state;
+	BIO *other = BIO_new_mem_buf("not to be read", -1);
+	bool said = false, struck = true;
+
+	put(bed, X509_get_subject_name(bed->root), "r7", other);
+	put_crl(bed, bed->root, bed->alice);
+	for (long n = 1; struck && !said; n++) {
+		struct err err;
+
+		trustdir_free(bed->trust);
+		bed->trust = NULL;
+		fault_begin(FAULT_FILES, n, EIO);
+		judge(bed, bed->alice, &err);
+		struck = fault_end();
+		said = struck && err.code == CODE_SIGNATURE && strstr(err.text, "revoked") != NULL;
+	}
+	assert_true(said);
+}
+
 /* ---- no memory ------------------------------------------------------------------------------- */
 
 static void
@@ -503,6 +568,8 @@ main(void)
 		TEST("a message has one signer", number_of_signers),
 		TEST("an encrypted message is refused", encrypted),
 		TEST("a signer whose name cannot be shown is refused", names_that_cannot_be_shown),
+		TEST("what cannot be read at the moment accepts and refuses nobody", no_answer),
+		TEST("who is revoked by what can be read is refused", revoked_beside),
 		TEST("without memory nobody is accepted who is revoked", no_memory),
 	};
 

@@ -3,6 +3,7 @@
  */
 #include "config.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,6 +21,7 @@
 #include "core/digest.h"
 #include "core/io.h"
 #include "core/trustdir.h"
+#include "tests/lib/callfaults.h"
 
 static const char pem[] = "-----BEGIN CERTIFICATE-----\n";
 static const char policy[] = "access_id_CA X509 '/CN=CA'\npos_rights globus CA:sign\n"
@@ -161,6 +163,56 @@ test_no_anchors(void **state)
 	assert_null(t);
 }
 
+/*
+ * Whatever call fails, and with an error that passes: what is said then has no code, and what is
+ * read then is all there is but what says that it is in trouble.
+ */
+static void
+test_trouble(void **state)
+{
+	static const char *const stems[] = { "46cb6a7e" };
+	static const int passing[] = { EIO, EMFILE, ENOMEM };
+	const struct bed *bed = *state;
+	bool struck = true;
+
+	for (long n = 1; struck; n++) {
+		struct trustdir *t = NULL;
+		struct digest print;
+		struct err err = { 0 };
+		int rc;
+
+		fault_begin(FAULT_FILES, n, passing[n % 3]);
+		rc = trustdir_load(bed->path, &t, &err);
+		if (rc == 0)
+			rc = trustdir_permits(t, stems, 1, "/CN=CA", "/CN=x", &err);
+		if (rc == 0)
+			rc = trustdir_fingerprint(bed->path, &print, &err);
+		struck = fault_end();
+		if (rc != 0 && (err.code != CODE_NONE || strstr(err.text, "at the moment") == NULL))
+			fail_msg("call %ld (%s): %d %s", n, fault_name(), (int)err.code, err.text);
+		trustdir_free(t);
+	}
+}
+
+/* What is there, or is not, until somebody changes it. */
+static void
+test_no_trouble(void **state)
+{
+	static const int lasting[] = { ENOENT, ENOTDIR, ELOOP, EACCES, EPERM, ENXIO, ENODEV };
+	const struct bed *bed = *state;
+
+	for (size_t i = 0; i < sizeof(lasting) / sizeof(lasting[0]); i++) {
+		struct trustdir *t = NULL;
+		struct err err = { 0 };
+
+		fault_begin(FAULT_FILES, 1, lasting[i]);
+		assert_int_not_equal(trustdir_load(bed->path, &t, &err), 0);
+		assert_true(fault_end());
+		assert_string_equal(fault_name(), "opendir");
+		assert_int_equal(err.code, CODE_NO_ANCHORS);
+	}
+}
+
 static void
 test_fingerprint(void **state)
 {
@@ -192,6 +244,8 @@ main(void)
 		TEST("S39 a FIFO, a device and a dangling link are kept with their problem",
 		     test_problems),
 		TEST("S39 a directory without a usable CA is refused", test_no_anchors),
+		TEST("what cannot be read at the moment says nothing of the directory", test_trouble),
+		TEST("what cannot be read until somebody changes it does", test_no_trouble),
 		TEST("the fingerprint changes with a CRL, and only with files that count",
 		     test_fingerprint),
 	};
