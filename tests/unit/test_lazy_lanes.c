@@ -39,7 +39,8 @@ freed_at_once(void **state)
 	begin = io_monotonic_ms();
 	lazy_free(s->lazy);
 	s->lazy = NULL;
-	assert_true(io_monotonic_ms() - begin < 1000);
+	/* Without the bytes that the gate holds back, which would take as long as it stays shut. */
+	assert_true(io_monotonic_ms() - begin < 4000);
 	assert_int_equal(s->n_landed, 1);
 	rangebed_gate(s->web, false);
 }
@@ -227,7 +228,7 @@ watch_is_handed_over(void **state)
 		poll(NULL, 0, 10);
 	rangebed_mode(web, 0, RB_WELL, 0);
 	lazy_want(crowd.lazy[0], 3, 1);
-	until = io_monotonic_ms() + 4 * LAZY_RETRY_MS;
+	until = io_monotonic_ms() + 20 * LAZY_RETRY_MS;
 	while (crowd_n_landed(&crowd) == 1) {
 		assert_true(io_monotonic_ms() < until);
 		poll(NULL, 0, 10);
