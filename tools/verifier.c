@@ -157,6 +157,8 @@ describe(const struct verdict *v, struct buf *out)
 
 	if (v->rc == 0)
 		buf_puts(out, "verdict: accepted\n");
+	else if (v->code == CODE_NONE)
+		buf_printf(out, "verdict: none\nreason: %s\n", v->text);
 	else
 		buf_printf(out, "verdict: refused\ncode: %d\nreason: %s\n", (int)v->code, v->text);
 	if (v->subject != NULL) {

@@ -19,13 +19,15 @@ text=$work/list.json
 pki_sign alice "$text" "$work/good.list" || bail 'no list'
 sub_hash=$(pki_hash sub) root_hash=$(pki_hash root)
 
-# says CODE PATTERN MESSAGE [TRUSTDIR]: the verdict has that code (0: accepted) and, in its head, that text.
+# says CODE PATTERN MESSAGE [TRUSTDIR]: the verdict has that code (0: accepted; unknown: there is none) and,
+# in its head, that text.
 says() {
 	local code
 
 	"$verifier" --show "${4:-$work/trust}" <"$3" >"$work/said" 2>"$work/stderr"
 	case $(head -n 1 "$work/said") in
 	'verdict: accepted')	code=0 ;;
+	'verdict: none')	code=unknown ;;
 	'verdict: refused')	code=$(sed -n 's/^code: //p' "$work/said" | head -n 1) ;;
 	*)			code=none ;;
 	esac
@@ -234,6 +236,20 @@ if crl_of part.crl $'issuingDistributionPoint=critical,@idp\n[idp]\nonlyCA=TRUE'
 else
 	skip 'S10 nor does a CRL of CAs alone' 'openssl makes none'
 fi
+# A regular file whose first byte cannot be read (EIO), as one on a bad disk.
+fresh
+ln -s /proc/self/mem "$work/t/$sub_hash.r5"
+check 'S14 a CRL that cannot be read may revoke anybody: there is no verdict' \
+    says unknown "$sub_hash.r5.*cannot be read at the moment: Input/output error" "$work/good.list" "$work/t"
+cp "$work/after.crl" "$work/t/$sub_hash.r0"
+check 'S10 who is revoked by another one is refused' says 11 revoked "$work/carol.list" "$work/t"
+for kind in 7 signing_policy namespaces; do
+	fresh
+	ln -sf /proc/self/mem "$work/t/$sub_hash.$kind"
+	check "S39 nor is there one where .$kind cannot be read" \
+	    says unknown "$sub_hash.$kind.*at the moment" "$work/good.list" "$work/t"
+done
+
 # forever CRL OUT: the same without its nextUpdate, signed anew.
 forever() {
 	python3 - "$1" "$work/tbs" <<-'EOT' && openssl dgst -sha256 -sign "$PKI/sub.key" -out "$work/signature" "$work/tbs" &&
