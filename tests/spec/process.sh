@@ -275,15 +275,16 @@ else
 	skip 'P10 another file system there is refused' 'no tmpfs'
 fi
 
+# None of them is to see that another one has ended, and to take the mount away.
 stale() {
-	local pid
+	local pids
 
 	mount_up || return 1
-	for pid in $(daemon_pids); do
-		kill -KILL "$pid"
-	done
-	wait_for "$VMI_PATIENCE" no_daemon_left
-	stat "$MNT" 2>&1 | grep -q 'not connected'
+	mapfile -t pids < <(daemon_pids)
+	kill -STOP "${pids[@]}"
+	kill -KILL "${pids[@]}"
+	wait_for "$VMI_PATIENCE" no_daemon_left || { echo 'one is left'; return 1; }
+	stat "$MNT" 2>&1 | tee "$SITE/said" | grep -q 'not connected' || { cat "$SITE/said"; return 1; }
 }
 check 'P10 a mount whose daemon was killed is dead' stale
 check 'P10 a new one takes its place' mount_up
