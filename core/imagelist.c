@@ -299,7 +299,7 @@ parse_texts(const struct json *object, const struct text_key *keys, struct image
 	    struct err *err)
 {
 	for (; keys->key != NULL; keys++) {
-		const char *text;
+		const char *text = NULL;
 		int rc = get_text(object, keys->key, CODE_NOT_LIST, &text, err);
 
 		if (rc < 0)

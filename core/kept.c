@@ -121,6 +121,13 @@ wait_ms(const struct keeper *k)
 	return k->lost || left < 100 ? 100 : (int)left;
 }
 
+/* False: it is over. */
+static bool
+serves(const struct kept *kept, short revents)
+{
+	return revents == 0 || kept->serve == NULL || kept->serve(kept->arg);
+}
+
 static int
 settle(struct keeper *k)
 {
@@ -158,7 +165,7 @@ kept_main(const struct kept *kept)
 
 		if (poll(polled, 2, wait_ms(&k)) < 0 && errno != EINTR)
 			return 1;
-		if (!collect(&k) || (polled[1].revents != 0 && !kept->serve(kept->arg)))
+		if (!collect(&k) || !serves(kept, polled[1].revents))
 			return 0;
 		go_on(&k);
 	}
