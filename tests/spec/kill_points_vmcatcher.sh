@@ -58,13 +58,21 @@ done
 # From here on everything that happens is told: the handler is known.
 ctl --json events | jq -r '.events[].uuid' | sort >"$SITE/earlier"
 
-# Who made an entry is noted with its inode, and a site that is put back has others.
+# Who made an entry is noted with its inode, and a site that is put back has others.  A note that is to come
+# next is of a new file, which has its name already or is still being made; then the one before is of no file.
 tiny_loaded() {
-	local note entry was
+	local note entry was made
 
 	for note in "$SITE"/dirs/{,partial/,expired/}.vmimagefs/*; do
+		[ -L "$note" ] || continue
+		made=$(compgen -G "${note%/*}/~new.*" | head -n 1)
 		entry=${note/.vmimagefs\/}
-		[ -L "$note" ] && { [ -e "$entry" ] || [ -L "$entry" ]; } || continue
+		if [[ $note = *\~next ]]; then
+			entry=${made:-${entry%\~next}}
+		elif [ -L "$note~next" ] && [ -z "$made" ]; then
+			continue
+		fi
+		[ -e "$entry" ] || [ -L "$entry" ] || continue
 		was=$(readlink "$note")
 		ln -sfn "${was%%:*}:$(printf %x "$(stat -c %i "$entry")"):${was#*:*:}" "$note"
 		chown -h nobody:nogroup "$note"
