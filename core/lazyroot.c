@@ -106,8 +106,8 @@ open_small(struct lazy *z, struct vtree *tree, struct blockfile **file, struct e
 		vtree_unref(tree);
 		return rc;
 	}
-	if (is_new || store_map_read(z->store, &z->id.image, &map) != 0)
-		buf_clear(&map);
+	if (!is_new)
+		stored_map(z->store, &z->id, fd, &map);
 	*file = blockfile_partial(fd, tree, map.data, map.len);
 	return 0;
 }

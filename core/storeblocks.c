@@ -11,9 +11,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "digest.h"
 #include "io.h"
 #include "limits.h"
 #include "store_priv.h"
@@ -91,21 +93,34 @@ store_quarantine_blocks(struct store *s, const struct digest *d, struct err *err
 
 /* ---- maps ------------------------------------------------------------------------------------ */
 
+/* Behind a map are so many bytes of its SHA-512: after a power cut a part of it may be zeros. */
+#define MAP_SUM ((size_t)8)
+
 int
 store_map_read(struct store *s, const struct digest *d, struct buf *out)
 {
 	char hex[DIGEST_HEX + 1], name[STORE_SIDE_MAX + 1];
 	CLEANUP_FD int fd = -1;
+	struct digest sum;
+	int rc;
 
 	digest_hex(d, hex);
 	store_side_name(name, hex, STORE_MAP);
 	fd = store_open_regular(s->partial, name, O_RDONLY);
-	return fd < 0 ? fd : io_read_to_end(fd, MAP_BYTES_MAX, out);
+	rc = fd < 0 ? fd : io_read_to_end(fd, MAP_BYTES_MAX + MAP_SUM, out);
+	if (rc != 0)
+		return rc;
+	if (out->len < MAP_SUM)
+		return -EBADMSG;
+	out->len -= MAP_SUM;
+	digest_of(out->data, out->len, &sum);
+	return memcmp(out->data + out->len, sum.bytes, MAP_SUM) == 0 ? 0 : -EBADMSG;
 }
 
 struct bytes {
 	const void *data;
 	size_t len;
+	struct digest sum;
 };
 
 static int
@@ -113,15 +128,18 @@ write_bytes(void *arg, int fd)
 {
 	const struct bytes *b = arg;
 
-	return io_write_all(fd, b->data, b->len);
+	int rc = io_write_all(fd, b->data, b->len);
+
+	return rc == 0 ? io_write_all(fd, b->sum.bytes, MAP_SUM) : rc;
 }
 
 int
 store_map_write(struct store *s, const struct digest *d, const void *map, size_t len)
 {
 	char hex[DIGEST_HEX + 1], name[STORE_SIDE_MAX + 1];
-	struct bytes bytes = { map, len };
+	struct bytes bytes = { .data = map, .len = len };
 
+	digest_of(map, len, &bytes.sum);
 	digest_hex(d, hex);
 	store_side_name(name, hex, STORE_MAP);
 	return store_replace_side(s, s->partial, name, write_bytes, &bytes, false);

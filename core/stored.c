@@ -8,6 +8,8 @@
 #include "stored.h"
 
 #include <errno.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "audit.h"
 #include "buf.h"
@@ -194,6 +196,68 @@ find_tree(struct store *s, const struct vtree_id *id, struct vtree **tree, struc
 	return -ENOENT;
 }
 
+enum { EXTENTS_MAX = 1 << 16 };	/* looked at; what lies behind them counts as missing */
+
+/* Granules that lie within [from, to), which begins and ends anywhere. */
+static void
+add_extent(struct buf *map, int64_t size, int64_t from, int64_t to)
+{
+	int64_t g = (from + VERITY_GRANULE - 1) / VERITY_GRANULE;
+
+	for (; g * VERITY_GRANULE < to; g++) {
+		int64_t end = (g + 1) * VERITY_GRANULE;
+
+		if ((end < size ? end : size) <= to)
+			map->data[g / 8] = (char)(map->data[g / 8] | 1 << (g % 8));
+	}
+}
+
+/* Some file systems call all of a sparse file data. */
+static bool
+knows_holes(int fd, int64_t size)
+{
+	struct stat st;
+
+	return lseek(fd, 0, SEEK_HOLE) < size ||
+	    (fstat(fd, &st) == 0 && (int64_t)st.st_blocks * 512 >= size);
+}
+
+/*
+ * A map is written without fsync: a power cut can leave it empty, or (ext4) with zeros for its bytes.
+ * Then what has bytes counts as here.  That is no more of a hint than the map was: each read verifies
+ * it.  map: zeros.
+ */
+static void
+guess_map(int fd, int64_t size, struct buf *map)
+{
+	off_t from = 0, to;
+
+	if (!knows_holes(fd, size))
+		return;
+	for (int i = 0; i < EXTENTS_MAX && (from = lseek(fd, from, SEEK_DATA)) >= 0; i++) {
+		to = lseek(fd, from, SEEK_HOLE);
+		if (to < 0)
+			return;
+		add_extent(map, size, from, to);
+		from = to;
+	}
+}
+
+void
+stored_map(struct store *s, const struct vtree_id *id, int fd, struct buf *out)
+{
+	int64_t n_granules = (id->size + VERITY_GRANULE - 1) / VERITY_GRANULE;
+	size_t len = (size_t)(n_granules + 7) / 8;
+
+	buf_clear(out);
+	if (store_map_read(s, &id->image, out) == 0 && out->len == len)
+		return;
+	buf_clear(out);
+	for (size_t i = 0; i < len; i++)
+		buf_putc(out, 0);
+	guess_map(fd, id->size, out);
+}
+
 int
 stored_partial(struct store *s, const struct vtree_id *id, struct vtree *tree,
 	       struct blockfile **out, struct err *err)
@@ -218,8 +282,8 @@ stored_partial(struct store *s, const struct vtree_id *id, struct vtree *tree,
 		vtree_unref(ours);
 		return rc;
 	}
-	if (is_new || store_map_read(s, &id->image, &map) != 0)
-		buf_clear(&map);
+	if (!is_new)
+		stored_map(s, id, fd, &map);
 	*out = blockfile_partial(fd, ours, map.data, map.len);
 	return 0;
 }

@@ -165,7 +165,7 @@ for name in crash map tree data gone swept claimed; do
 	part $name 0 16 >/dev/null || not_ok "half of $name is read"
 done
 map_is_kept() {
-	[ -s "${1%.blocks}.map" ] && [ "$(od -An -v -tx1 "${1%.blocks}.map" | tr -dc f | wc -c)" -ge 4 ]
+	[ -s "${1%.blocks}.map" ] && [ "$(head -c -8 "${1%.blocks}.map" | od -An -v -tx1 | tr -dc f | wc -c)" -ge 4 ]
 }
 check 'which granules are here is kept on the disk before long' \
     wait_for 20 map_is_kept "$(blocks_of crash)"
@@ -183,7 +183,12 @@ dd if=/dev/zero of="$(blocks_of data)" bs=$granule seek=7 count=2 conv=notrunc s
 rm "$(blocks_of gone)"
 truncate -s $mib "$(blocks_of swept)"
 # All but the last granule.
-printf '\377\377\377\177' >"$(blocks_of claimed | sed 's/blocks$/map/')"
+# Behind it are eight bytes of its SHA-512.
+claim='\377\377\377\177'
+{
+	printf "$claim"
+	printf "$claim" | openssl dgst -sha512 -binary | head -c 8
+} >"$(blocks_of claimed | sed 's/blocks$/map/')"
 check 'after a crash in the middle the daemon starts' mount_up
 check 'P01 what was here is read' part crash 0 16
 check 'P01 without being fetched again, but for what came in the last moment' \

@@ -308,8 +308,10 @@ damage_map(struct model *m)
 	bed_side_path(world.bed, path, &m->id.image, true, ".map");
 	if (chance(30))
 		unlink(path);
-	else
+	else if (chance(50))
 		bed_write(path, garbage, (size_t)below(4));
+	else
+		store_map_write(world.bed->store, &m->id.image, garbage, (size_t)below(4));
 }
 
 /* ---- crashes --------------------------------------------------------------------------------- */

@@ -84,9 +84,20 @@ map_comes_back(void **state)
 	assert_memory_equal(got.data, "newer map", 9);
 	buf_release(&got);
 	bed_side_path(b, path, &d, true, ".map");
+	/* As a power cut can leave it. */
+	bed_flip(path, 3, 1);
+	assert_int_equal(store_map_read(b->store, &d, &got), -EBADMSG);
+	buf_clear(&got);
+	bed_write(path, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 17);
+	assert_int_equal(store_map_read(b->store, &d, &got), -EBADMSG);
+	buf_clear(&got);
+	bed_write(path, "", 0);
+	assert_int_equal(store_map_read(b->store, &d, &got), -EBADMSG);
+	buf_clear(&got);
 	assert_int_equal(unlink(path), 0);
 	assert_int_equal(mkfifo(path, 0640), 0);
 	assert_int_equal(store_map_read(b->store, &d, &got), -EBADMSG);
+	buf_clear(&got);
 	assert_int_equal(store_map_write(b->store, &d, "m", 1), 0);
 	assert_int_equal(store_map_read(b->store, &d, &got), 0);
 	buf_release(&got);

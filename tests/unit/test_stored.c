@@ -9,6 +9,9 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
+#include <string.h>
+#include <unistd.h>
+
 #include "core/stored.h"
 #include "tests/lib/storebed.h"
 
@@ -404,6 +407,48 @@ partial_goes_on(void **state)
 	vtree_unref(tree);
 }
 
+/* As a power cut can leave it: the bytes, and a map with its name and without its own bytes. */
+static void
+partial_without_map(void **state)
+{
+	static const struct {
+		const char *bytes;
+		size_t len;
+	} maps[] = { { NULL, 0 }, { "", 0 }, { "\0\0\0\0\0\0\0\0\0", 9 }, { "longer than it may be", 21 } };
+	struct shelf *s = *state;
+	struct vtree *tree = bed_tree(image, SIZE, &s->id);
+	const void *data;
+	char path[512];
+	int64_t g;
+
+	bed_side_path(s->bed, path, &s->id.image, true, ".map");
+	assert_int_equal(open_partial(s, tree), 0);
+	land(s, 1);
+	land(s, 3);
+	/* Half of a granule, and one of other bytes. */
+	assert_int_equal(pwrite(blockfile_fd(s->file), image, GRANULE / 2, 0), GRANULE / 2);
+	assert_int_equal(pwrite(blockfile_fd(s->file), image, GRANULE, 2 * GRANULE), GRANULE);
+	for (size_t i = 0; i < sizeof(maps) / sizeof(maps[0]); i++) {
+		if (maps[i].bytes == NULL)
+			unlink(path);
+		else
+			bed_write(path, maps[i].bytes, maps[i].len);
+		assert_int_equal(open_partial(s, NULL), 0);
+		assert_false(blockfile_has(s->file, 0));
+		for (g = 1; g <= 3; g += 2) {
+			size_t len = g == 3 ? SIZE - 3 * GRANULE : GRANULE;
+			int64_t bad;
+
+			assert_int_equal(blockfile_read(s->file, &s->buf, g * GRANULE, len, &data,
+							&bad), 0);
+			assert_memory_equal(data, image + g * GRANULE, len);
+		}
+		assert_int_equal(blockfile_read(s->file, &s->buf, 2 * GRANULE, 1, &data, &g),
+				 -EAGAIN);
+	}
+	vtree_unref(tree);
+}
+
 static void
 partial_with_lying_map(void **state)
 {
@@ -495,6 +540,7 @@ main(void)
 		T("a pass can be ended", rebuild_cancelled),
 		T("B28 a tree that cannot be kept is used all the same", rebuild_without_room),
 		T("a partial file in block mode goes on where it was", partial_goes_on),
+		T("P03 without a map what has its bytes on the disk is here", partial_without_map),
 		T("a map that lies, or is another file's, is only a hint", partial_with_lying_map),
 		T("a partial file outlives its tree", partial_with_bad_tree),
 		T("P01 a tree that a cut commit moved already is found", partial_of_a_cut_commit),
