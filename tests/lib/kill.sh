@@ -19,6 +19,7 @@
 #   kill_accept NAME PATTERN  what `find` may go on to see in the scenario (extended regular expression)
 #   kill_refuses NAME PATTERN why a daemon may refuse to start before the command was done
 #   kill_ignore NAME FILTER   what need not be the same after the command was done again (jq)
+#   kill_awaits NAME COMMAND...   true once a daemon has done by itself what was to be done
 #   kill_also NAME COMMAND... what must hold after the command was done again, too; prints what is wrong
 #
 # After each: a daemon is usable within 5 s; the site is as before or as after; the command, done
@@ -30,6 +31,7 @@ kill_program=${VMIMAGEFS_KILLER:-$(dirname "${VMIMAGEFS_HOSTILE:-$tests_dir/../.
 [ -z "${VMI_SANITIZE:-}" ] || skip_all 'what is killed and traced cannot be watched by a sanitizer as well'
 
 declare -A kill_words=() kill_how=() kill_accepts=() kill_more=() kill_refusals=() kill_dirs=() kill_ignores=() kill_conf=()
+declare -A kill_awaited=()
 kill_all_points=0 kill_all_killed=0 kill_n_chosen=0
 # Of the calls and kinds of a scenario every so manieth is tried, where not all are.
 kill_new_every=1
@@ -79,6 +81,10 @@ kill_refuses() {
 
 kill_ignore() {
 	kill_ignores[$1]=$2
+}
+
+kill_awaits() {
+	kill_awaited[$1]="${*:2}"
 }
 
 kill_also() {
@@ -168,6 +174,7 @@ kill_starts() {
 	fi
 	took=$((${EPOCHREALTIME/[.,]/} - begin))
 	[ "$took" -le "$limit" ] || echo "the start took $took us"
+	[ -z "${kill_awaited[$1]:-}" ] || wait_for 30 eval "${kill_awaited[$1]}" || echo 'the daemon does not do it by itself'
 	mount_down || { echo 'the daemon does not end'; mount_kill; }
 }
 

@@ -101,6 +101,10 @@ cp -a "$CERTS" "$SITE/certificates.good"
 pki_revoke root alice && pki_crl root && pki_trust_crl "$CERTS" root || bail 'no CRL'
 tiny_dirs+=(certificates)
 kill_scenario recheck atomic expire --recheck
+nothing_is_trusted() {
+	ctl --json subscriptions | jq -e 'all(.subscriptions[]; .state == "distrusted")' >/dev/null
+}
+kill_awaits recheck nothing_is_trusted
 unset 'tiny_dirs[-1]'
 rm -rf "$CERTS" && mv "$SITE/certificates.good" "$CERTS"
 
