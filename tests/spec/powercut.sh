@@ -9,6 +9,7 @@
 # VMI_POWERCUT_SECONDS: how long cuts are tried (20; 600 with --nightly).
 
 here=$(cd "$(dirname "$0")" && pwd)
+. "$here/../lib/ownmounts.sh"
 . "$here/../lib/tap.sh"
 need root fuse mkfs.ext4 losetup
 VMIMAGEFS_BUILD=${VMIMAGEFS_BUILD:-$here/../../.build}

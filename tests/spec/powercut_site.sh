@@ -12,6 +12,7 @@
 # with VMI_NIGHTLY each prefix of the writes, and 200 random choices of what was not flushed.
 
 here=$(cd "$(dirname "$0")" && pwd)
+. "$here/../lib/ownmounts.sh"
 . "$here/../lib/tap.sh"
 . "$here/../lib/pki.sh"
 need root fuse nginx openssl setpriv jq fsverity mkfs.ext4 losetup
