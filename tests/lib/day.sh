@@ -68,6 +68,10 @@ day_all_told() {
 	ctl --json events | jq -e 'all(.events[]; .state != "waiting")'
 }
 
+day_waiting() {
+	ctl --json events | jq -c '.events[] | select(.state == "waiting") | [.type, .identifier, .tries, .error]' | head -n 5
+}
+
 day_object() {
 	local object
 
@@ -199,7 +203,7 @@ day_daemon_wrong() {
 	took=$((${EPOCHREALTIME/[.,]/} - begin))
 	[ "$took" -le $((VMI_PATIENCE > 15 ? 50000000 : 5000000)) ] || echo "the start took $took us"
 	[ $# -eq 0 ] || "$@"
-	day_wait day_all_told >/dev/null || echo 'events still wait'
+	day_wait day_all_told >/dev/null || echo "events still wait: $(day_waiting)" "$(tail -n 3 "$LOG")"
 	mount_down || { echo 'the daemon does not end'; mount_kill; }
 	# What it has found to tell in the last moment is told by the next one.
 	[ -n "${day_again:-}" ] || day_all_told >/dev/null 2>&1 || day_again=yes day_daemon_wrong
