@@ -107,7 +107,7 @@ open_small(struct lazy *z, struct vtree *tree, struct blockfile **file, struct e
 		return rc;
 	}
 	if (!is_new)
-		stored_map(z->store, &z->id, fd, &map);
+		stored_map(z->store, &z->id.image, &z->shape, fd, &map);
 	*file = blockfile_partial(fd, tree, map.data, map.len);
 	return 0;
 }

@@ -139,7 +139,10 @@ int store_tree_put(struct store *s, const struct vtree *tree, bool partial, stru
 int store_blocks_open(struct store *s, const struct digest *d, int64_t size, int *fd, bool *is_new,
 		      struct err *err);
 void store_blocks_drop(struct store *s, const struct digest *d);	/* with its tree and map */
-/* The map is a hint: written without fsync, replaced by rename; -ENOENT: there is none, -EBADMSG: torn. */
+/*
+ * The map is a hint: written without fsync, replaced by rename.  -ENOENT: there is none; -EBADMSG: it is
+ * torn.  Reads into out, which must be empty.
+ */
 int store_map_read(struct store *s, const struct digest *d, struct buf *out);
 int store_map_write(struct store *s, const struct digest *d, const void *map, size_t len);
 /*

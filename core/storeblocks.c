@@ -117,29 +117,24 @@ store_map_read(struct store *s, const struct digest *d, struct buf *out)
 	return memcmp(out->data + out->len, sum.bytes, MAP_SUM) == 0 ? 0 : -EBADMSG;
 }
 
-struct bytes {
-	const void *data;
-	size_t len;
-	struct digest sum;
-};
-
 static int
 write_bytes(void *arg, int fd)
 {
-	const struct bytes *b = arg;
+	const struct buf *b = arg;
 
-	int rc = io_write_all(fd, b->data, b->len);
-
-	return rc == 0 ? io_write_all(fd, b->sum.bytes, MAP_SUM) : rc;
+	return io_write_all(fd, b->data, b->len);
 }
 
 int
 store_map_write(struct store *s, const struct digest *d, const void *map, size_t len)
 {
 	char hex[DIGEST_HEX + 1], name[STORE_SIDE_MAX + 1];
-	struct bytes bytes = { .data = map, .len = len };
+	CLEANUP_BUF struct buf bytes = BUF_INIT;
+	struct digest sum;
 
-	digest_of(map, len, &bytes.sum);
+	digest_of(map, len, &sum);
+	buf_add(&bytes, map, len);
+	buf_add(&bytes, sum.bytes, MAP_SUM);
 	digest_hex(d, hex);
 	store_side_name(name, hex, STORE_MAP);
 	return store_replace_side(s, s->partial, name, write_bytes, &bytes, false);

@@ -200,15 +200,14 @@ enum { EXTENTS_MAX = 1 << 16 };	/* looked at; what lies behind them counts as mi
 
 /* Granules that lie within [from, to), which begins and ends anywhere. */
 static void
-add_extent(struct buf *map, int64_t size, int64_t from, int64_t to)
+add_extent(struct buf *map, const struct verity_shape *shape, int64_t from, int64_t to)
 {
 	int64_t g = (from + VERITY_GRANULE - 1) / VERITY_GRANULE;
 
-	for (; g * VERITY_GRANULE < to; g++) {
-		int64_t end = (g + 1) * VERITY_GRANULE;
-
-		if ((end < size ? end : size) <= to)
-			map->data[g / 8] = (char)(map->data[g / 8] | 1 << (g % 8));
+	for (; g < shape->n_granules; g++) {
+		if (g * VERITY_GRANULE + (int64_t)verity_granule_size(shape, g) > to)
+			break;
+		map->data[g / 8] = (char)(map->data[g / 8] | 1 << (g % 8));
 	}
 }
 
@@ -228,34 +227,34 @@ knows_holes(int fd, int64_t size)
  * it.  map: zeros.
  */
 static void
-guess_map(int fd, int64_t size, struct buf *map)
+guess_map(int fd, const struct verity_shape *shape, struct buf *map)
 {
 	off_t from = 0, to;
 
-	if (!knows_holes(fd, size))
+	if (!knows_holes(fd, shape->size))
 		return;
 	for (int i = 0; i < EXTENTS_MAX && (from = lseek(fd, from, SEEK_DATA)) >= 0; i++) {
 		to = lseek(fd, from, SEEK_HOLE);
 		if (to < 0)
 			return;
-		add_extent(map, size, from, to);
+		add_extent(map, shape, from, to);
 		from = to;
 	}
 }
 
 void
-stored_map(struct store *s, const struct vtree_id *id, int fd, struct buf *out)
+stored_map(struct store *s, const struct digest *d, const struct verity_shape *shape, int fd,
+	   struct buf *out)
 {
-	int64_t n_granules = (id->size + VERITY_GRANULE - 1) / VERITY_GRANULE;
-	size_t len = (size_t)(n_granules + 7) / 8;
+	size_t len = (size_t)(shape->n_granules + 7) / 8;
 
 	buf_clear(out);
-	if (store_map_read(s, &id->image, out) == 0 && out->len == len)
+	if (store_map_read(s, d, out) == 0 && out->len == len)
 		return;
 	buf_clear(out);
 	for (size_t i = 0; i < len; i++)
 		buf_putc(out, 0);
-	guess_map(fd, id->size, out);
+	guess_map(fd, shape, out);
 }
 
 int
@@ -283,7 +282,7 @@ stored_partial(struct store *s, const struct vtree_id *id, struct vtree *tree,
 		return rc;
 	}
 	if (!is_new)
-		stored_map(s, id, fd, &map);
+		stored_map(s, &id->image, vtree_shape(ours), fd, &map);
 	*out = blockfile_partial(fd, ours, map.data, map.len);
 	return 0;
 }

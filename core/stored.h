@@ -38,13 +38,16 @@ int stored_rebuild(struct store *s, const struct digest *d, int64_t size, const 
 /*
  * Owner.  The partial file of an image in block mode with tree and map: made if need be from a tree
  * that was verified already (tree not NULL: also kept in the store), or found with its tree from
- * an earlier run (tree NULL; -ENOENT: there is no good one).  Without a map that fits, what has bytes on
- * the disk counts as here.
+ * an earlier run (tree NULL; -ENOENT: there is no good one).
  */
 int stored_partial(struct store *s, const struct vtree_id *id, struct vtree *tree,
 		   struct blockfile **out, struct err *err);
 
-/* Which granules of that file are here: by its map, or, if there is none that fits, by its extents. */
-void stored_map(struct store *s, const struct vtree_id *id, int fd, struct buf *out);
+/*
+ * Which granules of that file (fd) are here, one bit each: by its map, or, if there is none that fits, by
+ * its extents.  Replaces what is in out.
+ */
+void stored_map(struct store *s, const struct digest *d, const struct verity_shape *shape, int fd,
+		struct buf *out);
 
 #endif

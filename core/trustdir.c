@@ -120,8 +120,8 @@ cannot_be_read(const char *path, int error, struct err *err)
 int
 trustdir_trouble(const struct trust_file *f, struct err *err)
 {
-	return err_set(err, f->trouble, "'%s' in the trust directory cannot be read at the moment: %s", f->name,
-		       f->problem);
+	return err_set(err, f->trouble, "'%s' in the trust directory cannot be read at the moment:"
+		       " %s", f->name, f->problem);
 }
 
 /* ---- loading ------------------------------------------------------------ */
