@@ -4,14 +4,14 @@
 # holds a file system that was unmounted here: a loop device would go on with the file it had, and a daemon
 # would not learn of the end of its mount.  So what a test beside us has mounted is given back first.
 #
-#   leave_mounts           in a new mount name space: gives it back
+#   leave_mounts           in a new mount name space: gives it back (what tests mount is in $TMPDIR)
 
 leave_mounts() {
 	local point
 
 	while read -r point; do
 		umount -l "$point" 2>/dev/null
-	done < <(awk '$5 ~ "/vmimagefs-" { print $5 }' /proc/self/mountinfo | sort -r)
+	done < <(awk -v ours="${TMPDIR:-/tmp}/vmimagefs-" 'index($5, ours) == 1 { print $5 }' /proc/self/mountinfo | sort -r)
 }
 
 if [ -z "${VMI_OWN_MOUNTS:-}" ] && [ "$(id -u)" -eq 0 ] && unshare --mount true 2>/dev/null; then
