@@ -6,7 +6,6 @@
 #define VMI_FUZZ_DIR_H
 
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -14,6 +13,7 @@
 
 #include "core/cleanup.h"
 #include "core/io.h"
+#include "tests/lib/removetree.h"
 
 /* A file of tests/; make sets srcdir, by hand harnesses run in the source tree.  Caller frees. */
 static inline char *
@@ -26,19 +26,10 @@ fuzz_source(const char *name)
 
 static char fuzz_own_dir[256];
 
-static int
-fuzz_remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-	(void)st;
-	(void)flag;
-	(void)ftw;
-	return remove(path);
-}
-
 static inline void
 fuzz_remove_own_dir(void)
 {
-	nftw(fuzz_own_dir, fuzz_remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+	remove_tree(fuzz_own_dir);
 }
 
 /* Made at the first call. */

@@ -37,9 +37,9 @@ vmcatcher() {
 	VMIMAGEFS_CONFIG=$CONF "$VMIMAGEFS_BUILD/vmcatcher_$1" "${@:2}"
 }
 
-# within SECONDS COMMAND...: of processor, whatever else the machine does.  2 s are promised where it does
+# with_cpu SECONDS COMMAND...: of processor, whatever else the machine does.  2 s are promised where it does
 # nothing else.
-within() {
+with_cpu() {
 	local TIMEFORMAT='%U %S' used
 
 	used=$({ time "${@:2}" >"$SITE/shown" 2>/dev/null; } 2>&1) || return 1
@@ -54,7 +54,7 @@ small() {
 }
 
 # stops WORD COMMAND...: whose reader goes away after the first line, which has the word in it; in a third
-# of the processor that within() saw all lines take.
+# of the processor that with_cpu() saw all lines take.
 stops() {
 	local TIMEFORMAT='%U %S' used all
 
@@ -70,16 +70,16 @@ ctl_program=("$VMIMAGEFS_BUILD/vmimagectl" -c "$CONF")
 names() {
 	grep -cE '(^|[[:space:]"])(first|image-[0-9]+)([[:space:]"]|$)' "$SITE/shown"
 }
-check 'A15 a hundred thousand images are listed in time' within 20 ctl images
+check 'A15 a hundred thousand images are listed in time' with_cpu 20 ctl images
 check_is 'A15 none of them is missing' "$n_images" "$(names)"
-check 'A15 as JSON, too' within 20 ctl --json images
+check 'A15 as JSON, too' with_cpu 20 ctl --json images
 check_is 'A15 which is whole' "$n_images" "$(jq '.images | length' "$SITE/shown")"
-check 'A15 by the name of vmcatcher, too' within 20 vmcatcher image -l
+check 'A15 by the name of vmcatcher, too' with_cpu 20 vmcatcher image -l
 check_is 'A15 where none is missing either' "$n_images" "$(names)"
-check 'A15 and in its JSON' within 20 vmcatcher image -l -f json
+check 'A15 and in its JSON' with_cpu 20 vmcatcher image -l -f json
 check_is 'A15 which is whole, too' "$n_images" "$(jq length "$SITE/shown")"
 for what in image-77777 'Image 77777' image-7777; do
-	check "A15 '$what' is shown in time" within 2 ctl show "$what"
+	check "A15 '$what' is shown in time" with_cpu 2 ctl show "$what"
 	check_like 'A15 with what its list says' 'title: Image 7777' "$(<"$SITE/shown")"
 done
 if [ -n "${VMI_SANITIZE:-}${VMI_WRAP:-}" ] || ! command -v time >/dev/null; then

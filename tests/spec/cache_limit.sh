@@ -49,7 +49,7 @@ used() {
 	find "$SITE"/cache/{objects,partial,quarantine,lost+found} -type f -printf '%b\n' 2>/dev/null |
 	    awk '{ n += $1 } END { print n * 512 }'
 }
-within() {
+fits_in() {
 	local n
 
 	n=$(used)
@@ -117,7 +117,7 @@ check_is 'a larger image than the limit is never begun' "ENOSPC 0" \
     "$(fails huge ENOSPC && echo "ENOSPC $(requests huge)")"
 check_like 'and its error says which limit' 'bytes are needed, and cache_size is' "$(said_of huge error)"
 check 'nothing was asked of the server for what has no room' [ "$(requests d)" -eq 0 ]
-check 'the limit holds' within "$limit"
+check 'the limit holds' fits_in "$limit"
 check_is 'status says how much is in use' "$(used)" "$(status_of cache_used_bytes)"
 check_is 'and of how much' "$limit" "$(status_of cache_size_bytes)"
 check 'and how often that was not enough' [ "$(status_of room_refusals)" -ge 3 ]
@@ -164,7 +164,7 @@ ctl -q unpin c
 check 'what was unpinned leaves for the next reader' reads b
 check 'then it is gone' test ! -e "$(object_of c)"
 ctl -q select c d
-check 'the limit holds' within "$limit"
+check 'the limit holds' fits_in "$limit"
 
 # ---- what is bad, and what has expired -------------------------------------------------------------
 
@@ -195,7 +195,7 @@ check 'X07 of what has expired the oldest leaves first' reads d
 check 'X07 its file goes' wait_for "$VMI_PATIENCE" test ! -e "${old[0]}"
 check 'X07 and no more than is needed' test -e "${old[1]}"
 ctl -q select b c
-check 'the limit holds' within "$limit"
+check 'the limit holds' fits_in "$limit"
 
 # ---- parts of images -------------------------------------------------------------------------------
 
@@ -220,7 +220,7 @@ check 'X07 when it is closed it may' wait_for 10 part t 0
 let_go s
 let_go r
 check 'all are right in the end' eval 'reads p && reads t'
-check 'the limit holds' within "$limit"
+check 'the limit holds' fits_in "$limit"
 mount_down || not_ok 'the daemon ends'
 
 # ---- selected ones, too ----------------------------------------------------------------------------
@@ -253,7 +253,7 @@ ctl -q unpin k
 # X07: whoever reads everything has everything in turns, but no more of the disk than that.
 watch_limit() {
 	while :; do
-		within $((limit + 8192)) || echo over
+		fits_in $((limit + 8192)) || echo over
 	done >"$SITE/over" 2>&1
 }
 watch_limit &
@@ -307,7 +307,7 @@ check 'when less is to be kept free, the new one is fetched by itself' wait_for 
 # A smaller limit: what has expired leaves by itself, what is selected does not.
 ctl -q deselect k
 conf_set cache_size="$(room_for 2)"
-check 'when the limit is made smaller, what may leave does so by itself' wait_for 20 within "$(room_for 3)"
+check 'when the limit is made smaller, what may leave does so by itself' wait_for 20 fits_in "$(room_for 3)"
 check 'selected images stay even then' eval 'in_cache l && in_cache m && in_cache n'
 mount_down || not_ok 'the daemon ends'
 ctl -q deselect l
@@ -317,7 +317,7 @@ check_is 'without a daemon a fetch keeps the limit, too' 8 $?
 conf_file cache_size="$(room_for 3)"
 check 'and makes room' ctl -q fetch k
 check 'by what is not selected' test ! -e "$(object_of l)"
-check 'the limit holds' within "$(room_for 3)"
+check 'the limit holds' fits_in "$(room_for 3)"
 
 # ---- cut in the middle -----------------------------------------------------------------------------
 
@@ -368,7 +368,7 @@ check_is 'C11 readers that make each other room again and again see no error and
     "$(cat "$SITE"/picked.*)"
 note "$(status_of evicted_images) evictions"
 check 'C11 there were evictions' [ "$(status_of evicted_images)" -ge 4 ]
-check 'C11 and the limit holds' within "$(room_for 4)"
+check 'C11 and the limit holds' fits_in "$(room_for 4)"
 check 'the files of what was evicted are nowhere in the way' [ -z "$(ls "$SITE/cache/lost+found")" ]
 mount_down || not_ok 'the daemon ends'
 

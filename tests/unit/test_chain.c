@@ -455,6 +455,17 @@ names_that_cannot_be_shown(void **state)
 
 /* ---- a disk that does not answer ------------------------------------------------------------- */
 
+/* Judges alice anew while the nth call fails; false: there are not so many. */
+static bool
+judge_with_fault(struct bed *bed, long n, int *rc, struct err *err)
+{
+	trustdir_free(bed->trust);
+	bed->trust = NULL;
+	fault_begin(FAULT_FILES, n, EIO);
+	*rc = judge(bed, bed->alice, err);
+	return fault_end();
+}
+
 /*
  * In any file there may be what revokes: as long as one cannot be read there is no verdict, but that
  * of a file which revokes already.
@@ -462,20 +473,10 @@ names_that_cannot_be_shown(void **state)
 static void
 assert_no_verdict(struct bed *bed, const char *revoked)
 {
-	bool struck = true;
-	int n_none = 0;
+	struct err err;
+	int n_none = 0, rc;
 
-	for (long n = 1; struck; n++) {
-		struct err err;
-		int rc;
-
-		trustdir_free(bed->trust);
-		bed->trust = NULL;
-		fault_begin(FAULT_FILES, n, EIO);
-		rc = judge(bed, bed->alice, &err);
-		struck = fault_end();
-		if (!struck)
-			break;
+	for (long n = 1; judge_with_fault(bed, n, &rc, &err); n++) {
 		if (rc == 0)
 			fail_msg("call %ld (%s) fails, and she is accepted", n, fault_name());
 		else if (err.code == CODE_NONE)
@@ -501,20 +502,14 @@ revoked_beside(void **state)
 {
 	struct bed *bed = *state;
 	BIO *other = BIO_new_mem_buf("not to be read", -1);
-	bool said = false, struck = true;
+	bool said = false;
+	struct err err;
+	int rc;
 
 	put(bed, X509_get_subject_name(bed->root), "r7", other);
 	put_crl(bed, bed->root, bed->alice);
-	for (long n = 1; struck && !said; n++) {
-		struct err err;
-
-		trustdir_free(bed->trust);
-		bed->trust = NULL;
-		fault_begin(FAULT_FILES, n, EIO);
-		judge(bed, bed->alice, &err);
-		struck = fault_end();
-		said = struck && err.code == CODE_SIGNATURE && strstr(err.text, "revoked") != NULL;
-	}
+	for (long n = 1; !said && judge_with_fault(bed, n, &rc, &err); n++)
+		said = err.code == CODE_SIGNATURE && strstr(err.text, "revoked") != NULL;
 	assert_true(said);
 }
 

@@ -358,10 +358,16 @@ open_partial(struct shelf *s, struct vtree *tree)
 	return stored_partial(s->bed->store, &s->id, tree, &s->file, &s->bed->err);
 }
 
+static size_t
+granule_len(int64_t g)
+{
+	return g == 3 ? SIZE - 3 * GRANULE : GRANULE;
+}
+
 static void
 land(struct shelf *s, int64_t g)
 {
-	size_t len = g == 3 ? SIZE - 3 * GRANULE : GRANULE;
+	size_t len = granule_len(g);
 
 	assert_int_equal(blockfile_land(s->file, g, image + g * GRANULE, len, &s->bed->err), 0);
 }
@@ -436,7 +442,7 @@ partial_without_map(void **state)
 		assert_int_equal(open_partial(s, NULL), 0);
 		assert_false(blockfile_has(s->file, 0));
 		for (g = 1; g <= 3; g += 2) {
-			size_t len = g == 3 ? SIZE - 3 * GRANULE : GRANULE;
+			size_t len = granule_len(g);
 			int64_t bad;
 
 			assert_int_equal(blockfile_read(s->file, &s->buf, g * GRANULE, len, &data,
