@@ -8,7 +8,9 @@
  *					image's digest, "copy" and the digits, or "empty"
  *
  * because a symbolic link is made in one step with its text, and no data of it can be lost by a
- * crash.  A file of ours gets its name so:
+ * crash.  The device is that of the moment and means nothing later: the same disk can have another
+ * number after a boot.  A file is that of its note if it has the inode and both have one device.
+ * A file of ours gets its name so:
  *
  *	the file              -> .vmimagefs/~new.<pid>
  *	its note              -> .vmimagefs/<name>~next
@@ -62,7 +64,6 @@ static const char *const made_words[] = { "empty", "link ", "copy " };
 
 /* What a note says. */
 struct note {
-	dev_t dev;
 	ino_t ino;
 	enum made made;
 	struct digest digest;		/* unless it is empty */
@@ -164,13 +165,13 @@ next_note(const char *name)
 }
 
 static void
-note_text(const struct note *n, char text[NOTE_MAX + 1])
+note_text(const struct note *n, dev_t dev, char text[NOTE_MAX + 1])
 {
 	char hex[DIGEST_HEX + 1] = "";
 
 	if (n->made != MADE_EMPTY)
 		digest_hex(&n->digest, hex);
-	snprintf(text, NOTE_MAX + 1, "%" PRIx64 ":%" PRIx64 ":%s%s", (uint64_t)n->dev,
+	snprintf(text, NOTE_MAX + 1, "%" PRIx64 ":%" PRIx64 ":%s%s", (uint64_t)dev,
 		 (uint64_t)n->ino, made_words[n->made], hex);
 }
 
@@ -180,7 +181,7 @@ note_parse(const char *text, struct note *n)
 	size_t len;
 	char *end;
 
-	n->dev = (dev_t)strtoull(text, &end, 16);
+	strtoull(text, &end, 16);	/* the device */
 	if (end == text || *end != ':')
 		return false;
 	text = end + 1;
@@ -200,11 +201,12 @@ note_is_of(const struct handlerlink *l, const char *note, const struct stat *st,
 {
 	char text[NOTE_MAX + 2];
 	ssize_t len = readlinkat(l->notes, note, text, sizeof(text) - 1);
+	struct stat own;
 
-	if (len <= 0)
+	if (len <= 0 || fstatat(l->notes, note, &own, AT_SYMLINK_NOFOLLOW) != 0)
 		return false;
 	text[len] = '\0';
-	return note_parse(text, n) && n->dev == st->st_dev && n->ino == st->st_ino;
+	return note_parse(text, n) && n->ino == st->st_ino && own.st_dev == st->st_dev;
 }
 
 static bool
@@ -313,9 +315,8 @@ note_file(struct handlerlink *l, const char *next, const struct stat *st, struct
 {
 	char text[NOTE_MAX + 1];
 
-	n->dev = st->st_dev;
 	n->ino = st->st_ino;
-	note_text(n, text);
+	note_text(n, st->st_dev, text);
 	return write_note(l, next, text);
 }
 

@@ -132,6 +132,9 @@ record_begin || bail 'nothing can be recorded'
 live >"$SITE/lived" 2>&1 || bail "the day ends after step $n_marks: $(tail -n 5 "$SITE/lived" "$LOG")"
 record_end || bail 'the record does not end'
 cp "$SITE/told" "$SITE/told.before"
+# After a boot a disk can have another number: that of now is taken.
+truncate -s 1M "$SITE/taken" && taken=$(losetup -f --show "$SITE/taken") || bail 'no second loop device'
+at_exit losetup -d "$taken"
 # From now on nothing is fetched but by a check that mends.
 sed -i 's/^prefetch = .*/prefetch = never/' "$CONF" && echo 'fill = never' >>"$CONF"
 "$powerdisk" list "$SITE/base.img" "$SITE/writes" >"$SITE/entries"

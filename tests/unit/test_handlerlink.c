@@ -231,6 +231,53 @@ copied(void **state)
 	free(dir);
 }
 
+/* As if the note was written when the disk had another number. */
+static void
+renumber(struct bed *b, const char *note)
+{
+	char *path = path_of(b, note), text[256], *changed;
+	ssize_t len = readlink(path, text, sizeof(text) - 1);
+	unsigned long long device, inode;
+	int at;
+
+	assert_true(len > 0);
+	text[len] = '\0';
+	assert_int_equal(sscanf(text, "%llx:%llx:%n", &device, &inode, &at), 2);
+	changed = xasprintf("%llx:%llx:%s", device + 0x700, inode, text + at);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(symlink(changed, path), 0);
+	free(changed);
+	free(path);
+}
+
+static void
+renumbered(void **state)
+{
+	struct bed *b = *state;
+	struct handlerlink_config config = { .cache_dir = b->f->conf.cache_dir, .path = b->cache };
+	struct handlerlink *l = NULL;
+	struct digest d, shown;
+
+	free(make_real_object(b, &d, BYTES));
+	OK(handlerlink_open(&l, &config, &b->err));
+	OK(handlerlink_image(l, "image", &d, N_BYTES, &b->err));
+	OK(handlerlink_empty(l, "empty", &b->err));
+	OK(handlerlink_empty(l, "goes", &b->err));
+	renumber(b, "cache/.vmimagefs/image");
+	renumber(b, "cache/.vmimagefs/empty");
+	renumber(b, "cache/.vmimagefs/goes");
+	assert_int_equal(handlerlink_look(l, "image", &shown), HANDLERLINK_IMAGE);
+	assert_true(digest_equal(&shown, &d));
+	assert_int_equal(handlerlink_look(l, "empty", &shown), HANDLERLINK_EMPTY);
+	OK(handlerlink_image(l, "empty", &d, N_BYTES, &b->err));
+	assert_name(b, "cache/empty", "file");
+	OK(handlerlink_empty(l, "image", &b->err));
+	assert_name(b, "cache/image", "empty 0444");
+	OK(handlerlink_drop(l, "goes", &b->err));
+	assert_name(b, "cache/goes", "-");
+	handlerlink_close(l);
+}
+
 static void
 adopted(void **state)
 {
@@ -408,6 +455,7 @@ main(void)
 		T("a crash between file and note leaves nothing that is not ours", half_noted),
 		T("X04 a directory of notes that others can write is not used", notes_of_others),
 		T("on another file system the image is copied once, and hashed", copied),
+		T("names stay ours when the disk has another number after a boot", renumbered),
 		T("a file of vmcatcher gives way only if its bytes are the image's", adopted),
 		T("a file that a handler put in the place of ours is not ours", taken_over),
 		T("cache.index is vmcatcher's byte for byte, less the message", index_text),
