@@ -10,6 +10,7 @@
  * because a symbolic link is made in one step with its text, and no data of it can be lost by a
  * crash.  The device is that of the moment and means nothing later: the same disk can have another
  * number after a boot.  A file is that of its note if it has the inode and both have one device.
+ * In a copy of a site inodes are others; there a file that the note calls empty, and is, is ours.
  * A file of ours gets its name so:
  *
  *	the file              -> .vmimagefs/~new.<pid>
@@ -196,6 +197,13 @@ note_parse(const char *text, struct note *n)
 	return n->made == MADE_EMPTY ? text[len] == '\0' : digest_parse(text + len, &n->digest);
 }
 
+/* Nothing is lost if it goes. */
+static bool
+is_empty_of_ours(const struct stat *st)
+{
+	return st->st_size == 0 && (st->st_mode & 07777) == FILE_MODE && st->st_uid == geteuid();
+}
+
 static bool
 note_is_of(const struct handlerlink *l, const char *note, const struct stat *st, struct note *n)
 {
@@ -206,7 +214,9 @@ note_is_of(const struct handlerlink *l, const char *note, const struct stat *st,
 	if (len <= 0 || fstatat(l->notes, note, &own, AT_SYMLINK_NOFOLLOW) != 0)
 		return false;
 	text[len] = '\0';
-	return note_parse(text, n) && n->ino == st->st_ino && own.st_dev == st->st_dev;
+	if (!note_parse(text, n) || own.st_dev != st->st_dev)
+		return false;
+	return n->ino == st->st_ino || (n->made == MADE_EMPTY && is_empty_of_ours(st));
 }
 
 static bool

@@ -326,6 +326,47 @@ taken_over(void **state)
 	free(name);
 }
 
+static void
+replace(struct bed *b, const char *from, const char *to, mode_t mode)
+{
+	char *path = path_of(b, from);
+
+	assert_int_equal(chmod(path, mode), 0);
+	assert_int_equal(rename(path, to), 0);
+	free(path);
+}
+
+/* A site that was copied: names and notes are the same, inodes are not. */
+static void
+restored(void **state)
+{
+	struct bed *b = *state;
+	struct handlerlink_config config = { .cache_dir = b->f->conf.cache_dir, .path = b->cache };
+	char *name = path_of(b, "cache/empty"), *used = path_of(b, "cache/used");
+	struct handlerlink *l = NULL;
+	struct digest d;
+
+	free(make_real_object(b, &d, BYTES));
+	OK(handlerlink_open(&l, &config, &b->err));
+	OK(handlerlink_empty(l, "empty", &b->err));
+	OK(handlerlink_empty(l, "used", &b->err));
+	write_file(b, "cache/copy", "", 0);
+	write_file(b, "cache/other", "x", 1);
+	replace(b, "cache/copy", name, 0444);
+	assert_int_equal(handlerlink_look(l, "empty", &d), HANDLERLINK_EMPTY);
+	OK(handlerlink_drop(l, "empty", &b->err));
+	assert_name(b, "cache/empty", "-");
+	/* Somebody else's: it can be written, or has bytes. */
+	replace(b, "cache/other", used, 0444);
+	assert_int_equal(handlerlink_look(l, "used", &d), HANDLERLINK_FOREIGN);
+	write_file(b, "cache/other", "", 0);
+	replace(b, "cache/other", used, 0644);
+	assert_int_equal(handlerlink_look(l, "used", &d), HANDLERLINK_FOREIGN);
+	handlerlink_close(l);
+	free(name);
+	free(used);
+}
+
 /* ---- the index, compared with vmcatcher's own ------------------------------------------------ */
 
 static char *
@@ -458,6 +499,7 @@ main(void)
 		T("names stay ours when the disk has another number after a boot", renumbered),
 		T("a file of vmcatcher gives way only if its bytes are the image's", adopted),
 		T("a file that a handler put in the place of ours is not ours", taken_over),
+		T("in a copy of a site empty files are still ours", restored),
 		T("cache.index is vmcatcher's byte for byte, less the message", index_text),
 	};
 
