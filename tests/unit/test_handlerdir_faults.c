@@ -96,43 +96,33 @@ links(void **state)
 }
 
 static void
-hard_links(void **state)
+files(struct bed *b, int error)
 {
-	struct bed *b = *state;
-
 	free(make_object(b, 'a'));
 	free(make_object(b, 'c'));
 	b->config.mountpoint = NULL;
 	publish_two(b);
 	replace_a(b);
-	with_each_call(b, &(struct act){ open_and_sync, empty_dirs, has_files }, EIO);
+	with_each_call(b, &(struct act){ open_and_sync, empty_dirs, has_files }, error);
+}
+
+static void
+hard_links(void **state)
+{
+	files(*state, EIO);
 }
 
 /* Where hard links cannot be had the bytes are copied. */
 static void
 copies(void **state)
 {
-	struct bed *b = *state;
-
-	free(make_object(b, 'a'));
-	free(make_object(b, 'c'));
-	b->config.mountpoint = NULL;
-	publish_two(b);
-	replace_a(b);
-	with_each_call(b, &(struct act){ open_and_sync, empty_dirs, has_files }, EXDEV);
+	files(*state, EXDEV);
 }
 
 static void
 full_disk(void **state)
 {
-	struct bed *b = *state;
-
-	free(make_object(b, 'a'));
-	free(make_object(b, 'c'));
-	b->config.mountpoint = NULL;
-	publish_two(b);
-	replace_a(b);
-	with_each_call(b, &(struct act){ open_and_sync, empty_dirs, has_files }, ENOSPC);
+	files(*state, ENOSPC);
 }
 
 /* ---- what changes ---------------------------------------------------------------------------- */
