@@ -605,6 +605,13 @@ int catalogue_apply_list(struct catalogue *c, const struct subscription_row *sub
 			 struct err *err);
 
 /*
+ * Whether the list that is the current one has an image that is not live, and would be if it were
+ * applied now: when it was, the clock or file_prefix was another.
+ */
+int catalogue_list_lacks(struct catalogue *c, const struct subscription_row *r,
+			 const struct imagelist *list, int64_t now, bool *lacks, struct err *err);
+
+/*
  * As catalogue_apply_list() but only says what would change: calls fn with a word (add change
  * remove refuse) and the image.
  */

@@ -9,8 +9,10 @@
  *     again it gives the list's fields and every live image's metadata
  *   - each attestation: its message hashes to its name; parsed again its payload has every entry
  *   - each row of metadata: its seal; each event: that it is JSON
- * A difference is -EUCLEAN: the catalogue is damaged and will be rebuilt.  A damaged message file
- * harms its own subscription only: its images are hidden until the list has been fetched again.
+ * A difference is -EUCLEAN: the catalogue is damaged and will be rebuilt.  (What file_prefix was
+ * when a message was accepted is not known any more: for the comparison any will do.)  A damaged
+ * message file harms its own subscription only: its images are hidden until the list has been
+ * fetched again.
  * An image that is missing from the live view costs no trust: the stored list is applied again.  So
  * are all lists once after an upgrade, because the version before may not have read all of them.
  */
@@ -26,6 +28,9 @@
 #include "safename.h"
 #include "site.h"
 #include "stamp.h"
+
+/* The file_prefix below which every file lies. */
+static const char any_file[] = "/";
 
 static int
 check_database(struct catalogue *c, struct err *err)
@@ -208,7 +213,7 @@ check_list_fields(const struct subscription_row *r, const struct imagelist *list
 /* Every live image is in the list, with this metadata.  Capped dates are set anew. */
 static int
 check_live(struct catalogue *c, const struct subscription_row *r, const struct index *index,
-	   int64_t expires, size_t *n_live, struct err *err)
+	   int64_t expires, struct err *err)
 {
 	CAT_QUERY q = { 0 };
 	int rc = cat_query_begin(&q, c, SQL_IMAGE_CHECK_EACH, ARGS(arg_int(r->id)), err);
@@ -233,54 +238,57 @@ check_live(struct catalogue *c, const struct subscription_row *r, const struct i
 					  arg_int(e->meta.expires < expires ? e->meta.expires
 									    : expires)),
 				     err);
-		++*n_live;
 	}
 	return rc;
 }
 
-/* How many images of the list should be live now. */
-static int
-count_expected(struct catalogue *c, const struct subscription_row *r, const struct index *index,
-	       int64_t now, size_t *n, struct err *err)
+int
+catalogue_list_lacks(struct catalogue *c, const struct subscription_row *r,
+		     const struct imagelist *list, int64_t now, bool *lacks, struct err *err)
 {
 	int rc = 0;
 
-	*n = 0;
-	for (size_t i = 0; i < index->n && rc == 0; i++) {
-		const struct imagelist_image *e = index->entry[i];
+	*lacks = false;
+	for (size_t i = 0; i < list->n_images && rc == 0 && !*lacks; i++) {
+		const struct imagelist_image *e = &list->images[i];
+		struct image_brief b;
+		bool found, refused = false;
 		int64_t value;
-		bool refused = false;
 
-		if (e->meta.expires <= now)
+		if (e->refused || e->meta.expires <= now)
+			continue;
+		rc = image_brief_get(c, e->identifier, &b, &found, err);
+		if (rc != 0 || (found && (b.live || b.subscription != r->id)))
 			continue;
 		rc = cat_int(c, SQL_REFUSED_HAS, ARGS(arg_int(r->id), arg_text(e->identifier)),
 			     &value, &refused, err);
-		*n += !refused;
+		*lacks = rc == 0 && !refused;
 	}
 	return rc;
 }
 
+/* any: the list, as it was read when all that is live was accepted. */
 static int
 check_images(struct catalogue *c, const struct subscription_row *r, const struct imagelist *list,
-	     bool reapply, struct err *err)
+	     const struct imagelist *any, bool reapply, struct err *err)
 {
 	struct index index;
 	int64_t expires = list_expiry(list, c->conf), now = stamp_now();
 	bool current = (r->state == SUB_OK || r->state == SUB_FAILED) && expires > now;
-	size_t n_live = 0, n_expected = 0;
+	bool lacks = false;
 	int rc;
 
-	index_list(&index, list);
+	index_list(&index, any);
 	rc = cat_run(c, SQL_SUBSCRIPTION_SET_EXPIRES, ARGS(arg_int(r->id), arg_int(expires)), err);
 	if (rc == 0 && current && reapply) {
 		c->site_dirty = true;
 		rc = apply_stored(c, r->id, now, err);
 	}
 	if (rc == 0)
-		rc = check_live(c, r, &index, expires, &n_live, err);
+		rc = check_live(c, r, &index, expires, err);
 	if (rc == 0 && current)
-		rc = count_expected(c, r, &index, now, &n_expected, err);
-	if (rc == 0 && n_live < n_expected) {
+		rc = catalogue_list_lacks(c, r, list, now, &lacks, err);
+	if (rc == 0 && lacks) {
 		c->site_dirty = true;	/* images that come back may be selected by policy */
 		rc = apply_stored(c, r->id, now, err);
 	}
@@ -336,7 +344,7 @@ check_subscription(void *arg, const struct subscription_row *r)
 {
 	struct check *k = arg;
 	CLEANUP_BUF struct buf payload = BUF_INIT;
-	struct imagelist *list = NULL;
+	struct imagelist *list = NULL, *any = NULL;
 	struct err why = { 0 };
 	int rc;
 
@@ -350,14 +358,18 @@ check_subscription(void *arg, const struct subscription_row *r)
 	}
 	if (rc != 0)
 		return hide(k->c, r, &why, k->hooks, k->err);
-	if (imagelist_parse(payload.data, payload.len, k->c->conf->file_prefix, &list, &why) != 0)
+	if (imagelist_parse(payload.data, payload.len, k->c->conf->file_prefix, &list, &why) != 0 ||
+	    imagelist_parse(payload.data, payload.len, any_file, &any, &why) != 0) {
+		imagelist_free(list);
 		return hide(k->c, r, &why, k->hooks, k->err);
+	}
 	rc = check_list_fields(r, list, k->err);
 	if (rc == 0 && r->endorser[0] == '\0' && (r->state == SUB_OK || r->state == SUB_FAILED))
 		rc = err_set(k->err, EUCLEAN, "list '%s' is live without an endorser", r->list_id);
 	if (rc == 0)
-		rc = check_images(k->c, r, list, k->reapply, k->err);
+		rc = check_images(k->c, r, list, any, k->reapply, k->err);
 	imagelist_free(list);
+	imagelist_free(any);
 	return rc;
 }
 
@@ -414,9 +426,7 @@ read_attestation(struct catalogue *c, const struct attestation_row *r, struct bu
 
 	if (rc == 0)
 		rc = message_read(c, &r->message, true, &r->payload, payload, why);
-	return rc == 0 ? attestation_parse(payload->data, payload->len, c->conf->file_prefix,
-					   list, why)
-		       : rc;
+	return rc == 0 ? attestation_parse(payload->data, payload->len, any_file, list, why) : rc;
 }
 
 static int

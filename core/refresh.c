@@ -77,7 +77,7 @@ check_identifier(const struct subscription_row *sub, const struct imagelist *lis
  * An enum judgement or a refusal.  JUDGE_SAME is a reason to do nothing only if the rows stand: a
  * list that was distrusted and verifies again is applied again, and so is one for which any version
  * was allowed, because that word must not stand open for a list that comes some day, or one of
- * which other images are to be accepted now.
+ * which other images are to be accepted now, by an admin's word, the clock or file_prefix.
  */
 static int
 judge(const struct refresh *r, const struct subscription_row *sub, const struct candidate *cand,
@@ -136,6 +136,7 @@ settle(const struct refresh *r, int64_t id, const struct candidate *cand,
 	struct subscription_row sub = { 0 };
 	struct err warning = { 0 };
 	int64_t now = stamp_now();
+	bool lacks = false;
 	int rc;
 
 	rc = catalogue_begin(r->catalogue, err);
@@ -143,6 +144,9 @@ settle(const struct refresh *r, int64_t id, const struct candidate *cand,
 		return rc;
 	rc = catalogue_subscription_by_id(r->catalogue, id, &sub, err);
 	sub.reset_version = sub.reset_version || r->any_version;
+	if (rc == 0 && sub.has_message && digest_equal(&sub.message, &cand->digest))
+		rc = catalogue_list_lacks(r->catalogue, &sub, cand->list, now, &lacks, err);
+	sub.reapply = sub.reapply || lacks;
 	if (rc == 0)
 		rc = judge(r, &sub, cand, now, &warning, err);
 	if (rc >= 0)

@@ -317,6 +317,29 @@ check 'B26 with the cache back the mount is as before' mounts_again
 check_is 'B26 and shows what it showed' "$shown_whole" "$(shown)"
 mount_down
 
+# ---- file_prefix was another ------------------------------------------------------------------------
+
+tiny_load whole
+tiny_view >"$SITE/before"
+sed -i "s|^file_prefix = .*|file_prefix = $SITE/other|" "$CONF"
+: >"$LOG"
+check 'images accepted below another file_prefix are no damage of the catalogue' mounts_again
+check 'nothing is rebuilt for it' eval '! logged "catalogue is rebuilt"'
+check_is 'and nothing is forgotten' "$(<"$SITE/before")" "$(tiny_view)"
+check 'nor moved aside' objects_untouched
+mount_down
+sed -i "s|^file_prefix = .*|file_prefix = $WWW|" "$CONF"
+
+tiny_load whole
+sed -i '/^file_prefix/d' "$CONF"
+tiny_list 2 one two three
+ctl -q update tiny
+check_is 'L26 without file_prefix local images are refused' 3 \
+    "$(sqlite3 "$db" "SELECT count(*) FROM refused")"
+echo "file_prefix = $WWW" >>"$CONF"
+check_like 'L26 when it is set the next update takes them, be the list the same' ' 3 added' "$(ctl update tiny)"
+check_is 'L26 once' "list 'tiny': nothing new" "$(ctl update tiny)"
+
 # ---- what does not belong there ---------------------------------------------------------------------
 
 strange() {
