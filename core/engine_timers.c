@@ -94,10 +94,7 @@ purge(struct engine *e)
 
 	if (!engine_clock_is_good(e))
 		return;
-	/* Nothing may have happened for a long time, or the clock may have jumped. */
-	if ((engine_has_handlers(e) &&
-	     catalogue_handlers_seen(e->catalogue, stamp_now(), &err) != 0) ||
-	    catalogue_event_prune(e->catalogue, &err) != 0 ||
+	if (catalogue_event_prune(e->catalogue, &err) != 0 ||
 	    catalogue_expired_prune(e->catalogue, &err) != 0)
 		log_err(LOG_LVL_ERROR, "removing old events", &err);
 	if (engine_conf(e)->expire_keep == KEEP_ALWAYS)
@@ -110,6 +107,20 @@ purge(struct engine *e)
 		log_info("%d expired images purged (expire_keep)", purged.files);
 	if (purged.files + purged.versions > 0)
 		engine_rows_changed(e);
+}
+
+/*
+ * Nothing may have happened for a long time, or the clock may have jumped, be it to a time that is
+ * not believed: commands go by it, too, and would take the handlers for forgotten.
+ */
+static void
+keep_handlers(struct engine *e)
+{
+	struct err err = { 0 };
+
+	if (engine_has_handlers(e) &&
+	    catalogue_handlers_seen(e->catalogue, stamp_now(), &err) != 0)
+		log_err(LOG_LVL_ERROR, "event handlers", &err);
 }
 
 static void
@@ -142,6 +153,7 @@ recount(struct engine *e)
 static void
 check(struct engine *e)
 {
+	keep_handlers(e);
 	start(e, STARTER_RECHECK, &e->rechecker);
 	purge(e);
 	engine_rest_lazyjobs(e);

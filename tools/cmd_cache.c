@@ -227,7 +227,8 @@ cmd_expire(struct ctl *ctl, const struct options *opt, char **args, size_t n)
 		rc = recheck_lists(&r, opt->recheck ? RECHECK_IF_CHANGED : RECHECK_ALL, &e.lists,
 				   &err);
 	}
-	if (rc == 0)
+	/* A daemon that has us recheck does it itself, when it believes the clock. */
+	if (rc == 0 && !opt->recheck)
 		rc = catalogue_event_prune(ctl->catalogue, &err);
 	if (rc == 0)
 		rc = catalogue_expired_prune(ctl->catalogue, &err);

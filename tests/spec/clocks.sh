@@ -252,6 +252,33 @@ mount_down || not_ok 'the daemon ends'
 check_is 'K02 what was counted is forgotten then' '' \
     "$(ahead "SELECT value FROM note WHERE key = 'clock_ahead'")"
 
+# ---- a clock that leaps while the daemon runs ---------------------------------------------------------------
+
+export VMI_WRAP=
+images_up event_command=/bin/true
+clock_up
+image_add kept ok
+PKI_LIST_EXPIRES=$(date -u -d '+300 days' +%Y-%m-%dT%H:%M:%SZ)
+export PKI_LIST_EXPIRES
+images_subscribe
+unset PKI_LIST_EXPIRES
+mount_up || bail "no mount: $(tail -n 3 "$LOG")"
+reads kept --mode pread || bail "$oracle_said"
+: >"$LOG"
+clock_set $((40 * day))
+check 'K02 a clock that leaps by 40 days is ahead' wait_for 10 said_54
+has_handler() {
+	[ "$(ahead 'SELECT count(*) FROM handler')" -eq 1 ]
+}
+check 'K02 event handlers are not forgotten for it' stays 3 has_handler
+ctl -q deselect kept || bail 'it cannot be deselected'
+told() {
+	[ "$(ahead "SELECT count(*) FROM delivery JOIN event ON id = event WHERE type = 'ExpirePostfix'
+	    AND delivery.state = 'delivered'")" -eq 1 ]
+}
+check 'K02 and are told of what happens then' wait_for 10 told
+mount_down || not_ok 'the daemon ends'
+
 # ---- the ends of counters -----------------------------------------------------------------------------------
 
 export VMI_WRAP=
