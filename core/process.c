@@ -3,14 +3,20 @@
 
 #include <errno.h>
 #include <linux/close_range.h>
+#include <poll.h>
 #include <signal.h>
 #include <stddef.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include "io.h"
 #include "log.h"
 
-enum { KERNEL_SIGSET = 8 };		/* bytes of a signal set, as the kernel counts */
+enum {
+	KERNEL_SIGSET = 8,		/* bytes of a signal set, as the kernel counts */
+	WAIT_STEP_MS = 20,
+};
 
 /* struct sigaction of the kernel: SIG_DFL is 0, no flags, nothing masked.  Larger than any. */
 static const unsigned long default_action[8];
@@ -78,4 +84,18 @@ process_close_from(unsigned first)
 		return -errno;
 	log_renew();
 	return 0;
+}
+
+bool
+process_wait(pid_t pid, int ms)
+{
+	long long until = io_monotonic_ms() + ms;
+	pid_t rc;
+
+	while ((rc = waitpid(pid, NULL, WNOHANG)) == 0 || (rc < 0 && errno == EINTR)) {
+		if (io_monotonic_ms() >= until)
+			return false;
+		poll(NULL, 0, WAIT_STEP_MS);
+	}
+	return true;
 }

@@ -1,10 +1,12 @@
 /*
- * process.h - what a process that was just forked does to be nobody's copy.
+ * process.h - what a process that was just forked does to be nobody's copy; and waiting for one.
  */
 #ifndef VMI_PROCESS_H
 #define VMI_PROCESS_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 /* Every signal has its default action and none is blocked. */
 void process_reset_signals(void);
@@ -24,5 +26,8 @@ int process_close_all_but(const int *keep, size_t n);
 
 /* Closes all descriptors from first on, or has them closed by the next execve(). */
 int process_close_from(unsigned first);
+
+/* Waits for a child to end.  False: it has not within the time. */
+bool process_wait(pid_t pid, int ms);
 
 #endif

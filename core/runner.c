@@ -20,12 +20,18 @@
 #include "io.h"
 #include "kept.h"
 #include "log.h"
+#include "process.h"
 #include "runner_impl.h"
 #include "sandbox.h"
 
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 8U
 #endif
+
+enum {
+	SEND_MS = 1000,		/* until a full socket has room */
+	GONE_MS = 12000,	/* it gives handlers time to end */
+};
 
 struct runner {
 	int sock;
@@ -167,28 +173,31 @@ runner_new(struct runner **out, const struct conf *conf, const char *command, st
 void
 runner_free(struct runner *r)
 {
-	int status;
-
 	if (r == NULL)
 		return;
 	close(r->sock);
-	if (r->owner == getpid())
-		while (waitpid(r->pid, &status, 0) < 0 && errno == EINTR)
-			;
+	/* It has nothing that anybody waits for. */
+	if (r->owner == getpid() && !process_wait(r->pid, GONE_MS))
+		log_error("the process of event handlers does not end, and is left to itself");
 	free(r);
 }
 
 /* ---- requests -------------------------------------------------------------------------------- */
 
-/* A full socket is waited for: the runner always reads. */
+/* A full socket is waited for, but not for ever: a runner that is stopped does not read. */
 static int
 send_note(const struct runner *r, const struct runner_note *note, const int *fds, size_t n_fds)
 {
 	struct pollfd polled = { .fd = r->sock, .events = POLLOUT };
+	long long until = io_monotonic_ms() + SEND_MS, left;
 	int rc;
 
-	while ((rc = io_send_fds(r->sock, note, sizeof(*note), fds, n_fds)) == -EAGAIN)
-		poll(&polled, 1, -1);
+	while ((rc = io_send_fds(r->sock, note, sizeof(*note), fds, n_fds)) == -EAGAIN) {
+		left = until - io_monotonic_ms();
+		if (left <= 0)
+			return -ETIMEDOUT;
+		poll(&polled, 1, (int)left);
+	}
 	return rc;
 }
 

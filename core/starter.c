@@ -51,6 +51,8 @@ enum {
 	FDS_PER_CHILD = 2,
 	FD_PARKED = 16,		/* received descriptors wait above the places they go to */
 	LOST_MS = 5000,		/* the keeper's word waits that long for room */
+	SEND_MS = 1000,		/* until a full socket has room */
+	GONE_MS = 5000,
 	NOTE_MAGIC = 0x53744e31,
 };
 
@@ -563,29 +565,33 @@ starter_pid(const struct starter *s)
 void
 starter_free(struct starter *s)
 {
-	int status;
-
 	if (s == NULL)
 		return;
 	close(s->sock);
-	if (s->owner == getpid())
-		while (waitpid(s->pid, &status, 0) < 0 && errno == EINTR)
-			;
+	/* It has nothing that anybody waits for. */
+	if (s->owner == getpid() && !process_wait(s->pid, GONE_MS))
+		log_error("the starter does not end, and is left to itself");
 	free(s);
 }
 
 /*
- * Our end is non-blocking for starter_reap(); a full socket is waited for here: the starter
- * always reads.  A note is one packet, whole or not at all, so that threads need no lock.
+ * Our end is non-blocking for starter_reap(); a full socket is waited for here, but not for ever: a
+ * starter that is stopped does not read.  A note is one packet, whole or not at all, so that threads
+ * need no lock.
  */
 static int
 send_note(const struct starter *s, const struct note *note, const int *fds, size_t n_fds)
 {
 	struct pollfd polled = { .fd = s->sock, .events = POLLOUT };
+	long long until = io_monotonic_ms() + SEND_MS, left;
 	int rc;
 
-	while ((rc = io_send_fds(s->sock, note, sizeof(*note), fds, n_fds)) == -EAGAIN)
-		poll(&polled, 1, -1);
+	while ((rc = io_send_fds(s->sock, note, sizeof(*note), fds, n_fds)) == -EAGAIN) {
+		left = until - io_monotonic_ms();
+		if (left <= 0)
+			return -ETIMEDOUT;
+		poll(&polled, 1, (int)left);
+	}
 	return rc;
 }
 

@@ -1,0 +1,66 @@
+#!/bin/bash
+# What a daemon does when one of the processes beside its worker is stopped, as by a disk that does not
+# answer: the mount goes all the same when it is told to end, and the next daemon begins.
+# time limit: 300 s
+
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/../lib/tap.sh"
+. "$here/../lib/pki.sh"
+need root fuse openssl setpriv python3
+. "$here/../lib/mount.sh"
+. "$here/../lib/tiny.sh"
+
+tiny_up event_command=/bin/true event_user=nobody
+tiny_subscribe
+stopped=()
+
+is_gone() {
+	! kill -0 "$1" 2>/dev/null || grep -q '^State:.*Z' "/proc/$1/status"
+}
+
+# What an earlier daemon has left belongs to nobody.
+is_alone() {
+	[ "$(find_supervisor | wc -l)" -eq 1 ]
+}
+
+stop_some() {
+	mapfile -t stopped < <(daemon_pid "$1")
+	[ ${#stopped[@]} -gt 0 ] && at_exit kill -KILL "${stopped[@]}" && kill -STOP "${stopped[@]}"
+}
+
+ends() {
+	local supervisor
+
+	supervisor=$(daemon_pid supervisor)
+	kill -TERM "$supervisor"
+	wait_for 10 eval '! is_mounted' || { echo 'it is still mounted'; return 1; }
+	wait_for 30 is_gone "$supervisor" || { echo 'it does not end'; return 1; }
+}
+
+# More notes than the socket of a runner that does not read has room for.
+reloads() {
+	python3 - "$SITE/run/control" <<-'EOT'
+		import socket, sys
+		for n in range(180):
+		    s = socket.socket(socket.AF_UNIX)
+		    s.settimeout(20)
+		    s.connect(sys.argv[1])
+		    s.sendall(b"reload\n")
+		    if not s.recv(1000):
+		        sys.exit(1)
+		    s.close()
+	EOT
+}
+
+for role in starter runner keeper; do
+	mount_up || bail "no mount: $(tail -n 3 "$LOG")"
+	stop_some $role || bail "there is no $role"
+	[ $role != runner ] || check 'a runner that is stopped is told so much that its socket is full' reloads
+	check "P04 the daemon ends while its $role is stopped, and its mount before" ends
+	check 'the next one begins' mount_up
+	kill -CONT "${stopped[@]}" 2>/dev/null
+	check 'what was stopped ends when it goes on' wait_for 20 is_alone
+	mount_down || not_ok 'and ends'
+done
+
+plan_done
