@@ -5,8 +5,8 @@
  * that the path may be longer than sun_path allows, and so that what was checked is what is used.
  *
  * An answer is read line by line.  A request that the daemon answers from memory must be answered
- * within ANSWER_MS; "fetch" may take as long as the image takes, and ends when the daemon ends,
- * because its end closes the connection.
+ * within ANSWER_MS; "fetch", "want" and "heal" may take as long as the image takes, and end when the
+ * daemon ends, because its end closes the connection.
  */
 #include "config.h"
 #include "control.h"
@@ -33,6 +33,7 @@ enum {
 	POKE_MS = 10000,	/* a poke is a courtesy: the daemon looks for itself soon enough */
 	WRITE_MS = 10000,
 	LOOK_MS = 1000,		/* whether anybody is there to answer */
+	LONG_TRIES = 3,
 	BACKLOG = 16,
 	ANSWER_BYTES = 1 << 20,	/* one line of an answer: the status of a large site */
 };
@@ -365,15 +366,52 @@ call(const struct conf *conf, const char *request, int timeout_ms, struct answer
 	return read_answer(conf, fd, answer, timeout_ms, err);
 }
 
+bool
+control_listens(const struct conf *conf)
+{
+	int fd = dial(conf, NULL);
+
+	if (fd >= 0)
+		close(fd);
+	return fd != -ENOTCONN;
+}
+
+/* Another worker takes the place of the one that was asked. */
+static bool
+is_exchanged(const struct conf *conf)
+{
+	struct worker_state state;
+
+	return worker_state_read(conf->run_dir, &state) == 0 && !worker_state_is_down(&state) &&
+	       control_listens(conf);
+}
+
+/* What goes through a whole image. */
+static bool
+is_long(const char *request)
+{
+	static const char *const words[] = { "fetch ", "want ", "heal " };
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		if (strncmp(request, words[i], strlen(words[i])) == 0)
+			return true;
+	return false;
+}
+
 int
 control_call(const struct conf *conf, const char *request,
 	     int (*line)(void *arg, const char *text), void *arg, struct buf *ok_text,
 	     struct err *err)
 {
 	struct answer answer = { .line = line, .arg = arg, .ok_text = ok_text };
-	bool long_work = strncmp(request, "fetch ", 6) == 0;
+	int rc;
 
-	return call(conf, request, long_work ? 0 : ANSWER_MS, &answer, err);
+	if (!is_long(request))
+		return call(conf, request, ANSWER_MS, &answer, err);
+	for (int i = 0; (rc = call(conf, request, 0, &answer, err)) == -ECONNRESET; i++)
+		if (i == LONG_TRIES || !is_exchanged(conf))
+			break;
+	return rc;
 }
 
 void

@@ -23,6 +23,8 @@
 #ifndef VMI_CONTROL_H
 #define VMI_CONTROL_H
 
+#include <stdbool.h>
+
 #include "buf.h"
 #include "conf.h"
 #include "err.h"
@@ -43,12 +45,15 @@ int control_listen(const struct conf *conf, uid_t uid, gid_t gid, struct err *er
 
 /*
  * Client: sends one request and calls line() for every answer line before the last.  -ENOTCONN
- * when no daemon listens; otherwise 0 or what "err" carried.  ok_text (may be NULL) gets what
- * followed "ok ".
+ * when no daemon listens; otherwise 0 or what "err" carried.  What takes long is asked again when
+ * another worker takes over meanwhile.  ok_text (may be NULL) gets what followed "ok ".
  */
 int control_call(const struct conf *conf, const char *request,
 		 int (*line)(void *arg, const char *text), void *arg, struct buf *ok_text,
 		 struct err *err);
+
+/* Whether there is a daemon, even if it has no worker now. */
+bool control_listens(const struct conf *conf);
 
 /* Tells a daemon, if there is one, that rows changed. */
 void control_poke(const struct conf *conf);

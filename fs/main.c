@@ -391,6 +391,8 @@ main(int argc, char **argv)
 	digest_setup();
 	/* A file that would become larger than RLIMIT_FSIZE is an error to report. */
 	signal(SIGXFSZ, SIG_IGN);
+	/* Who ignores it hears of no child that ends; a caller that did passes that on. */
+	signal(SIGCHLD, SIG_DFL);
 	if (workermain_is_asked(argc, argv))
 		return workermain(argc, argv);
 	io_fill_std_fds();

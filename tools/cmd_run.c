@@ -167,6 +167,13 @@ show_worker(struct output *o, const struct worker_state *s)
 	show_pair(o, "worker_next_start", stamp);
 }
 
+/* One that a daemon left which was killed says nothing of now. */
+static bool
+find_worker_state(struct ctl *ctl, struct worker_state *state)
+{
+	return control_listens(ctl->conf) && worker_state_read(ctl->conf->run_dir, state) == 0;
+}
+
 /*
  * A worker that is about to begin will answer soon; of one that is waited for, the rows and
  * the supervisor's word have to do.
@@ -176,7 +183,7 @@ cmd_status(struct ctl *ctl, const struct options *opt, char **args, size_t n)
 {
 	struct worker_state state;
 	struct err err = { 0 };
-	bool known = worker_state_read(ctl->conf->run_dir, &state) == 0;
+	bool known = find_worker_state(ctl, &state);
 	int rc = -ENOTCONN;
 
 	(void)opt;
@@ -185,7 +192,7 @@ cmd_status(struct ctl *ctl, const struct options *opt, char **args, size_t n)
 	if (!known || !worker_state_is_down(&state))
 		rc = status_of_daemon(ctl, &err);
 	if (rc == -ENOTCONN || err.code == CODE_BUSY) {
-		known = worker_state_read(ctl->conf->run_dir, &state) == 0;
+		known = find_worker_state(ctl, &state);
 		err_clear(&err);
 		rc = status_of_rows(ctl, known ? "not serving" : "not running", &err);
 	}
@@ -413,7 +420,7 @@ enum { EXCHANGE_MS = 90000, EXCHANGE_STEP_MS = 50 };
 static int
 ask_for_exchange(struct ctl *ctl, struct worker_state *state, struct err *err)
 {
-	if (worker_state_read(ctl->conf->run_dir, state) != 0)
+	if (!find_worker_state(ctl, state))
 		return err_set(err, ENOTCONN, "the daemon is not running");
 	if (worker_state_is_down(state))
 		return err_refuse(err, CODE_BUSY, "there is no worker to be exchanged: send USR2 to "

@@ -585,6 +585,8 @@ prepare_process(struct ctl *ctl)
 	signal(SIGPIPE, SIG_IGN);
 	/* So is a file that would become larger than RLIMIT_FSIZE. */
 	signal(SIGXFSZ, SIG_IGN);
+	/* Who ignores it hears of no child that ends; a caller that did passes that on. */
+	signal(SIGCHLD, SIG_DFL);
 	ctl->umask = umask(0027);
 }
 
