@@ -507,7 +507,7 @@ compare_site(struct catalogue *c, bool *stale, struct err *err)
 static int
 lock_shared(struct catalogue *c, struct err *err)
 {
-	long long until = io_monotonic_ms() + CAT_BUSY_MS;
+	long long until = io_monotonic_ms() + c->wait_ms;
 
 	while (flock(c->state_dir, LOCK_SH | LOCK_NB) != 0) {
 		if (io_monotonic_ms() >= until)
@@ -552,6 +552,18 @@ must_stand(int rc, enum db_state state, const struct err *why)
 	return rc != 0 && (state == DB_MISSING || (rc != -EUCLEAN && why->code != CODE_CORRUPT));
 }
 
+static int
+check(struct catalogue *c, unsigned flags, const struct catalogue_hooks *hooks, struct err *why)
+{
+	int rc = catalogue_check(c, hooks, why);
+
+	if (rc == 0 || why->code != CODE_BUSY || (flags & CATALOGUE_HURRY) == 0)
+		return rc;
+	say(hooks, "another process is writing, and readers wait: it is checked at the next start");
+	err_clear(why);
+	return 0;
+}
+
 /* Opens what is there.  0 with DB_MISSING: nothing. */
 static int
 inspect(struct catalogue *c, unsigned flags, const struct catalogue_hooks *hooks,
@@ -571,7 +583,7 @@ inspect(struct catalogue *c, unsigned flags, const struct catalogue_hooks *hooks
 	if (rc == 0)
 		rc = compare_site(c, &stale, why);
 	if (rc == 0 && (flags & CATALOGUE_CHECK) != 0)
-		rc = catalogue_check(c, hooks, why);
+		rc = check(c, flags, hooks, why);
 	else if (rc == 0 && (flags & CATALOGUE_CREATE) != 0)
 		rc = catalogue_check_decisions(c, why);
 	if (rc == 0 && stale)
@@ -660,7 +672,9 @@ catalogue_open(struct catalogue **out, const struct conf *conf, unsigned flags,
 
 	c->conf = conf;
 	c->state_dir = c->messages_dir = -1;
+	c->wait_ms = (flags & CATALOGUE_HURRY) != 0 ? CAT_HURRY_MS : CAT_BUSY_MS;
 	rc = open_catalogue(c, flags, hooks, err != NULL ? err : &ignored);
+	c->wait_ms = CAT_BUSY_MS;
 	*out = rc == 0 ? c : NULL;
 	if (rc != 0)
 		catalogue_close(c);

@@ -49,7 +49,7 @@ wait_for_others(void *arg, int n_tries)
 		c->wait_said = false;
 	}
 	waited = io_monotonic_ms() - c->wait_began;
-	if (waited >= CAT_BUSY_MS)
+	if (waited >= c->wait_ms)
 		return 0;
 	if (waited >= SAY_MS && !c->wait_said) {
 		c->wait_said = true;

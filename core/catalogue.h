@@ -30,6 +30,7 @@ struct catalogue;
 enum {
 	CATALOGUE_CREATE = 1,	/* make a new one (and site.json) where there was never one */
 	CATALOGUE_CHECK = 2,	/* compare rows, site.json and messages; rebuild if damaged */
+	CATALOGUE_HURRY = 4,	/* readers wait: wait less for others, and do without the check */
 };
 
 /*
@@ -54,6 +55,9 @@ struct catalogue_hooks {
  * way to restore it.  With CATALOGUE_CHECK a damaged one is kept beside as
  * catalogue.db.damaged-<time> and rebuilt, without it is CODE_CORRUPT.  A newer schema is refused
  * (CODE_BUSY), unchanged.
+ * Another process that writes is waited for; whoever does so for longer than half a minute hangs
+ * (CODE_BUSY).  With CATALOGUE_HURRY it is seconds, and instead of failing the check is left out: it
+ * was made when the caller's predecessor opened the catalogue.
  * While it is open, state_dir is locked (flock, shared); a rebuild needs it alone (CODE_BUSY).
  * Borrows conf until catalogue_close(), hooks (may be NULL) for the call.
  */

@@ -28,7 +28,7 @@ struct catalogue {
 	/* Waiting for another process's lock; see catalogue_on_wait(). */
 	void (*wait_say)(void *arg, const char *text);
 	void *wait_arg;
-	long long wait_began;
+	long long wait_began, wait_ms;
 	bool wait_said;
 	bool site_dirty;		/* site.json must follow this transaction */
 	char store_id[UUID_TEXT];
@@ -118,7 +118,10 @@ void cat_close_db(struct catalogue *c);		/* the database alone */
 
 /* ---- cat_wait.c ------------------------------------------------------------------------------ */
 
-enum { CAT_BUSY_MS = 30000 };		/* what others may keep us waiting */
+enum {
+	CAT_BUSY_MS = 30000,	/* what others may keep us waiting */
+	CAT_HURRY_MS = 4000,	/* with CATALOGUE_HURRY: readers give up after five times that */
+};
 void cat_wait_install(struct catalogue *c);	/* for the database that was just opened */
 void cat_wait_step(void);			/* between two looks */
 

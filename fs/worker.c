@@ -432,14 +432,23 @@ prepare_passthrough(struct worker *w)
 	w->fs.passthrough = w->passthrough;
 }
 
+/* Whether readers of an earlier worker may be waiting. */
+static bool
+is_successor(const struct worker *w)
+{
+	return w->args->shared->reply_len != 0 || w->history.restarts > 0;
+}
+
 static int
 open_all(struct worker *w, struct err *err)
 {
 	const struct worker_args *args = w->args;
 	const struct opening opening = { .conf = args->conf, .starter = args->starter };
+	unsigned hurry = is_successor(w) ? CATALOGUE_HURRY : 0;
 	int rc;
 
-	rc = opening_catalogue(&w->catalogue, &opening, CATALOGUE_CREATE | CATALOGUE_CHECK, err);
+	rc = opening_catalogue(&w->catalogue, &opening,
+			       CATALOGUE_CREATE | CATALOGUE_CHECK | hurry, err);
 	/* The check has parsed every list: with many images, twice what the tree will need. */
 	malloc_trim(0);
 	if (rc == 0)
