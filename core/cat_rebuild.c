@@ -131,7 +131,7 @@ apply_trusted(struct rebuild *r, const struct subscription_row *sub, const struc
 static bool
 is_passing(int rc, const struct err *why)
 {
-	return io_is_shortage(rc) || why->code == CODE_BUSY || why->code == CODE_DATABASE ||
+	return message_may_be_good(rc) || why->code == CODE_BUSY || why->code == CODE_DATABASE ||
 	       why->code == CODE_FULL;
 }
 

@@ -351,7 +351,7 @@ check_subscription(void *arg, const struct subscription_row *r)
 	if (!r->has_message)
 		return 0;
 	rc = read_payload(k->c, r, &payload, &why);
-	if (rc != 0 && (io_is_shortage(rc) || why.code == CODE_DATABASE)) {
+	if (rc != 0 && (message_may_be_good(rc) || why.code == CODE_DATABASE)) {
 		if (k->err != NULL)
 			*k->err = why;
 		return rc;

@@ -267,6 +267,11 @@ int message_write(struct catalogue *c, const struct digest *message, const void 
 int message_read(struct catalogue *c, const struct digest *message, bool payload,
 		 const struct digest *expected, struct buf *out, struct err *err);
 /*
+ * Whether a message that could not be read (rc of message_read()) may be as good as ever: there is a
+ * shortage, or the file is somebody else's, as after a backup was put back by root.
+ */
+bool message_may_be_good(int rc);
+/*
  * Calls fn for each stored message (not payload), in no order; fn may store further ones.
  */
 int message_each(struct catalogue *c, int (*fn)(void *arg, const struct digest *message), void *arg,

@@ -65,12 +65,20 @@ message_read(struct catalogue *c, const struct digest *message, bool payload,
 		rc = io_read_file(c->messages_dir, name, LIMIT_MESSAGE_BYTES, out);
 	}
 	if (rc < 0)
-		return err_set(err, -rc, "stored message 'messages/%.16s...' cannot be read", name);
+		return err_set(err, -rc, "stored message 'messages/%.16s...' cannot be read: %s%s",
+			       name, strerrordesc_np(-rc),
+			       rc == -EACCES ? ": give it to the owner of the state directory" : "");
 	digest_of(out->data, out->len, &found);
 	if (!digest_equal(&found, expected != NULL ? expected : message))
 		return err_refuse(err, CODE_CORRUPT,
 				  "stored message 'messages/%.16s...' is damaged", name);
 	return 0;
+}
+
+bool
+message_may_be_good(int rc)
+{
+	return io_is_shortage(rc) || rc == -EACCES || rc == -EPERM;
 }
 
 int

@@ -301,6 +301,15 @@ check 'B24 and the image, without fetching it' wait_for "$VMI_PATIENCE" cmp "$MN
 check_is 'B24 selections are as before' "$shown_whole" "$(shown)"
 mount_down
 
+tiny_load whole
+chown root:root "$SITE"/state/messages/* && chmod 600 "$SITE"/state/messages/*
+check_like 'B24 messages that root has put back are not taken for damaged' \
+    'cannot be read: Permission denied: give it to the owner' "$(refused_start)"
+chown nobody:nogroup "$SITE"/state/messages/*
+check 'B24 given to their owner they stand' mounts_again
+check_is 'B24 and the images are there, without an update' "$shown_whole" "$(shown)"
+mount_down
+
 # ---- the cache is not there -------------------------------------------------------------------------
 
 tiny_load whole
