@@ -368,3 +368,11 @@ catalogue_subscription_set_credentials(struct catalogue *c, int64_t id, const ch
 	return decide(c, SQL_SUBSCRIPTION_CREDENTIALS,
 		      ARGS(arg_int(id), arg_text(username), arg_text(password)), err);
 }
+
+int64_t
+catalogue_lists_awaited(struct catalogue *c)
+{
+	int64_t n = 0;
+
+	return cat_int(c, SQL_SUBSCRIPTION_AWAITED, ARGS(), &n, NULL, NULL) == 0 ? n : -1;
+}

@@ -609,6 +609,13 @@ int catalogue_apply_list(struct catalogue *c, const struct subscription_row *sub
 			 struct err *err);
 
 /*
+ * How many lists there were once and are not now, because their messages were lost or could not be
+ * verified when the catalogue was rebuilt: they come back, and their images with them.  Negative: it
+ * cannot be told.
+ */
+int64_t catalogue_lists_awaited(struct catalogue *c);
+
+/*
  * Whether the list that is the current one has an image that is not live, and would be if it were
  * applied now: when it was, the clock or file_prefix was another.
  */

@@ -279,6 +279,8 @@ static const char *const statements[N_SQL] = {
 	" WHERE id = ?1 AND expires <> ?2",
 [SQL_SUBSCRIPTION_OVERDUE] = "SELECT id FROM subscription"
 	" WHERE state IN ('ok', 'failed') AND stored = 1 AND expires <= ?1 ORDER BY id",
+[SQL_SUBSCRIPTION_AWAITED] = "SELECT count(*) FROM subscription"
+	" WHERE message IS NOT NULL AND stored = 0 AND state <> 'distrusted'",
 [SQL_SUBSCRIPTION_NEXT_EXPIRY] = "SELECT min(expires) FROM subscription"
 	" WHERE state IN ('ok', 'failed') AND stored = 1",
 [SQL_MESSAGE_USED] = "SELECT 1 FROM subscription WHERE message = ?1"

@@ -339,6 +339,7 @@ engine_look(struct engine *e)
 	 * looked at.  Our own commits do not move it.
 	 */
 	e->data_version = catalogue_data_version(e->catalogue);
+	engine_adopt_again(e);
 	engine_rows_changed(e);
 	engine_room_changed(e);
 	review_jobs(e);

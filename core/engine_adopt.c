@@ -5,8 +5,12 @@
  *   row VERIFIED, file missing   the row becomes MISSING: "not cached"
  *   row not VERIFIED, file there a crash fell between rename and commit: it is hashed, and adopted
  *                                or quarantined
- *   file without row             lost+found
+ *   file without row             lost+found; it stays while lists are awaited that may name it
  *   partial of an image that nobody wants any more    goes (engine_linger.c): it is no image yet
+ *
+ * Lists are awaited when the catalogue was rebuilt and none could be verified, because the CRLs were
+ * too old, say.  When they are there again their images are looked for once more, and what lies in
+ * the store is not fetched.
  *
  * Hashing takes hours when a catalogue was rebuilt beside a full cache.  So it is done in steps,
  * between the engine's other work, and what somebody waits for comes first.
@@ -37,6 +41,7 @@ struct known {
 struct adoption {
 	struct known *rows;
 	size_t n, next;			/* next: none before it is due */
+	bool awaiting;			/* lists that may name any object */
 };
 
 static int
@@ -70,15 +75,18 @@ find(const struct adoption *a, const struct digest *d)
 static bool
 known_object(void *arg, const struct digest *d)
 {
-	return find(arg, d) != NULL;
+	const struct adoption *a = arg;
+
+	return a->awaiting || find(a, d) != NULL;
 }
 
 static bool
 known_partial(void *arg, const struct digest *d)
 {
-	struct known *row = find(arg, d);
+	const struct adoption *a = arg;
+	const struct known *row = find(a, d);
 
-	return row != NULL && !row->verified;
+	return row != NULL ? !row->verified : a->awaiting;
 }
 
 static void
@@ -272,12 +280,33 @@ engine_adopt_now(struct engine *e, const struct digest *d)
 	engine_rows_changed(e);
 }
 
-/* ---- at the start -------------------------------------------------------------------------- */
+/* ---- beginning ----------------------------------------------------------------------------- */
 
-void
-engine_adopt(struct engine *e)
+/* All rows, in order; NULL: they cannot be read. */
+static struct adoption *
+begin(struct engine *e)
 {
 	struct adoption *a = xcalloc(1, sizeof(*a));
+	struct err err = { 0 };
+
+	engine_adopt_end(e);
+	e->lists_awaited = catalogue_lists_awaited(e->catalogue);
+	a->awaiting = e->lists_awaited != 0;
+	e->adoption = a;
+	if (catalogue_object_each(e->catalogue, add_row, a, &err) != 0) {
+		log_err(LOG_LVL_ERROR, "objects", &err);
+		engine_adopt_end(e);
+		return NULL;
+	}
+	if (a->n > 0)
+		qsort(a->rows, a->n, sizeof(*a->rows), by_digest);
+	return a;
+}
+
+/* False: half a walk proves nothing missing. */
+static bool
+look_through(struct engine *e, struct adoption *a)
+{
 	struct store_walk walk = {
 		.known_object = known_object, .known_partial = known_partial,
 		.found = found, .moved = moved, .stuck = stuck, .arg = a,
@@ -286,23 +315,24 @@ engine_adopt(struct engine *e)
 	struct err err = { 0 };
 	int n_moves;
 
-	engine_finish_leaving(e);
-	e->adoption = a;
-	if (catalogue_object_each(e->catalogue, add_row, a, &err) != 0) {
-		log_err(LOG_LVL_ERROR, "start", &err);
-		engine_adopt_end(e);
-		return;
-	}
-	if (a->n > 0)
-		qsort(a->rows, a->n, sizeof(*a->rows), by_digest);
 	do
 		n_moves = store_reconcile(e->config.store, &walk, &err);
 	while (n_moves == MOVES_A_STEP);
-	if (n_moves >= 0 && store_recount(e->config.store, &err) != 0)
+	if (n_moves < 0 || store_recount(e->config.store, &err) != 0)
 		log_err(LOG_LVL_ERROR, "cache directory", &err);
-	if (n_moves < 0) {
-		/* Half a walk proves nothing missing. */
-		log_err(LOG_LVL_ERROR, "cache directory", &err);
+	return n_moves >= 0;
+}
+
+void
+engine_adopt(struct engine *e)
+{
+	struct adoption *a;
+
+	engine_finish_leaving(e);
+	a = begin(e);
+	if (a == NULL)
+		return;
+	if (!look_through(e, a)) {
 		engine_adopt_end(e);
 		return;
 	}
@@ -312,5 +342,25 @@ engine_adopt(struct engine *e)
 		a->rows[i].due = !a->rows[i].verified && a->rows[i].found;
 	}
 	if (next_due(a) == NULL)
+		engine_adopt_end(e);
+}
+
+/* Nothing is moved: by now others work in the store. */
+void
+engine_adopt_again(struct engine *e)
+{
+	int64_t n = catalogue_lists_awaited(e->catalogue), blocks;
+	struct adoption *a;
+
+	if (n < 0 || n == e->lists_awaited)
+		return;
+	a = begin(e);
+	for (size_t i = 0; a != NULL && i < a->n; i++) {
+		struct known *row = &a->rows[i];
+
+		row->due = !row->verified &&
+			   store_object_stat(e->config.store, &row->digest, row->size, &blocks);
+	}
+	if (a != NULL && next_due(a) == NULL)
 		engine_adopt_end(e);
 }

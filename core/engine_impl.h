@@ -158,6 +158,7 @@ struct engine {
 	struct room room;
 	struct engine_events *events;	/* engine_events.c; NULL: not a daemon */
 	struct adoption *adoption;	/* objects still to be hashed; NULL: none */
+	int64_t lists_awaited;		/* when the store was looked through last */
 	struct clock_watch clock;
 	bool starter_gone;		/* its socket is at its end: always readable */
 };
@@ -331,6 +332,7 @@ void engine_adopt(struct engine *e);
 void engine_adopt_step(struct engine *e);	/* hashes for a while what is to be adopted */
 void engine_adopt_now(struct engine *e, const struct digest *d);	/* if it is among them */
 bool engine_is_to_adopt(const struct engine *e, const struct digest *d);
+void engine_adopt_again(struct engine *e);	/* if lists have come that were awaited */
 void engine_adopt_end(struct engine *e);
 
 /* engine_status.c */

@@ -326,6 +326,23 @@ check 'B26 with the cache back the mount is as before' mounts_again
 check_is 'B26 and shows what it showed' "$shown_whole" "$(shown)"
 mount_down
 
+# ---- the catalogue is gone, and no list can be verified ---------------------------------------------
+
+tiny_load whole
+rm "$db"*
+mkdir "$SITE/away"
+mv "$CERTS"/*.r0 "$SITE/away/"
+check 'B24 a catalogue that is lost while no CRL is there is rebuilt' mounts_again
+check_is 'B24 no list is believed then' '' "$(ls "$MNT/images")"
+check 'B24 and its images stay where they are' cmp "$(tiny_object one)" "$WWW/one"
+mv "$SITE/away"/* "$CERTS/"
+mv "$WWW/one" "$SITE/one"
+ctl -q update tiny
+check 'B24 when the list is there again they are taken over without being fetched' \
+    wait_for "$VMI_PATIENCE" cmp "$MNT/cache/one" "$SITE/one"
+mv "$SITE/one" "$WWW/one"
+mount_down
+
 # ---- file_prefix was another ------------------------------------------------------------------------
 
 tiny_load whole
