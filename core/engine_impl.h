@@ -154,7 +154,7 @@ struct engine {
 	long long next_check;		/* monotonic ms: rows, trust directory, purging */
 	int64_t next_update;		/* seconds UTC; 0: never */
 	int64_t next_expiry;		/* seconds UTC */
-	uint32_t updater, rechecker;	/* starter ids; 0: not running */
+	struct updater { uint32_t id; long long since; } updater, rechecker;	/* 0: not running */
 	struct room room;
 	struct engine_events *events;	/* engine_events.c; NULL: not a daemon */
 	struct adoption *adoption;	/* objects still to be hashed; NULL: none */

@@ -123,17 +123,38 @@ keep_handlers(struct engine *e)
 		log_err(LOG_LVL_ERROR, "event handlers", &err);
 }
 
+static const char *
+name_of(enum starter_task task)
+{
+	return task == STARTER_UPDATE ? "update" : "recheck";
+}
+
 static void
-start(struct engine *e, enum starter_task task, uint32_t *id)
+start(struct engine *e, enum starter_task task, struct updater *u)
 {
 	struct err err = { 0 };
 
-	if (*id != 0)
+	if (u->id != 0)
 		return;
-	if (starter_run(e->config.starter, STARTER_UPDATER, (int)task, NULL, 0, id, &err) != 0) {
-		*id = 0;
-		log_err(LOG_LVL_ERROR, task == STARTER_UPDATE ? "update" : "recheck", &err);
+	u->since = io_monotonic_ms();
+	if (starter_run(e->config.starter, STARTER_UPDATER, (int)task, NULL, 0, &u->id, &err) != 0) {
+		u->id = 0;
+		log_err(LOG_LVL_ERROR, name_of(task), &err);
 	}
+}
+
+/* One that hangs, in a trust directory whose server does not answer, is not to be the last one. */
+static void
+end_hung(struct engine *e, enum starter_task task, struct updater *u)
+{
+	long long now = io_monotonic_ms();
+
+	if (u->id == 0 || now - u->since < LIMIT_UPDATER_SECONDS * 1000LL)
+		return;
+	log_error("%s: it has not ended within %d s and is killed", name_of(task),
+		  LIMIT_UPDATER_SECONDS);
+	starter_kill(e->config.starter, u->id);
+	u->since = now;
 }
 
 /* Files that others made or removed in the store are seen now and then. */
@@ -154,6 +175,8 @@ static void
 check(struct engine *e)
 {
 	keep_handlers(e);
+	end_hung(e, STARTER_UPDATE, &e->updater);
+	end_hung(e, STARTER_RECHECK, &e->rechecker);
 	start(e, STARTER_RECHECK, &e->rechecker);
 	purge(e);
 	engine_rest_lazyjobs(e);
@@ -200,15 +223,15 @@ engine_reap(struct engine *e)
 	while ((rc = starter_reap(e->config.starter, &id, &status)) == 1) {
 		bool all = id == STARTER_ALL;
 
-		if (!all && id != e->updater && id != e->rechecker)
+		if (!all && id != e->updater.id && id != e->rechecker.id)
 			continue;
 		if (!all && !WIFEXITED(status))
 			log_error("vmimagectl, started for a refresh, was ended by signal %d",
 				  WTERMSIG(status));
-		if (all || id == e->updater)
-			e->updater = 0;
-		if (all || id == e->rechecker)
-			e->rechecker = 0;
+		if (all || id == e->updater.id)
+			e->updater.id = 0;
+		if (all || id == e->rechecker.id)
+			e->rechecker.id = 0;
 	}
 	if (rc == -EPIPE) {
 		log_error("the starter has ended: nothing can be fetched, updated or rechecked");

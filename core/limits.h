@@ -39,6 +39,7 @@ _Static_assert(sizeof(off_t) == 8 && sizeof(time_t) == 8, "files and dates need 
 #define LIMIT_LOW_SPEED 1024		/* bytes a second, over stall_timeout */
 #define LIMIT_LIST_SECONDS 120		/* one list, first byte to last */
 #define LIMIT_REFRESH_SECONDS 3600	/* all subscriptions together */
+#define LIMIT_UPDATER_SECONDS 4200	/* until one that does not end is killed */
 #define LIMIT_VERIFIER_MEMORY (512LL << 20)
 #define LIMIT_VERIFIER_CPU_SECONDS 20
 #define LIMIT_VERIFIER_SECONDS 60	/* wall clock until it is killed */

@@ -3,9 +3,8 @@
  *
  *   CLOCK_FILE    its first 32 bytes are a decimal number and spaces.  It is mapped when the program
  *                 starts: what is written into it later counts at once, also where files cannot be
- *                 opened any more
- *
- * The monotonic clock goes on as it was.
+ *                 opened any more.  A second number, if there is one, is for the monotonic clock,
+ *                 which otherwise goes on as it was
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -36,27 +35,32 @@ map_it(void)
 		wrong = map;
 }
 
-static time_t
-offset(void)
+static void
+offsets(time_t *wall, time_t *monotonic)
 {
-	char text[BYTES + 1] = { 0 };
+	char text[BYTES + 1] = { 0 }, *end;
 
 	for (int i = 0; wrong != NULL && i < BYTES; i++)
 		text[i] = wrong[i];
-	return (time_t)strtoll(text, NULL, 10);
+	*wall = (time_t)strtoll(text, &end, 10);
+	*monotonic = (time_t)strtoll(end, NULL, 10);
 }
 
 int
 clock_gettime(clockid_t id, struct timespec *ts)
 {
 	static int (*real)(clockid_t id, struct timespec *ts);
+	time_t wall, monotonic;
 	int rc;
 
 	if (real == NULL)
 		*(void **)&real = dlsym(RTLD_NEXT, "clock_gettime");
 	rc = real(id, ts);
+	offsets(&wall, &monotonic);
 	if (rc == 0 && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE))
-		ts->tv_sec += offset();
+		ts->tv_sec += wall;
+	else if (rc == 0 && id == CLOCK_MONOTONIC)
+		ts->tv_sec += monotonic;
 	return rc;
 }
 

@@ -4,7 +4,8 @@
 #
 #   clock_up               from now on all programs of the current site have a clock of their own, also
 #                          those that are started with an environment of their own
-#   clock_set SECONDS      it differs from the real one by so much, at once; 0 at the beginning
+#   clock_set SECONDS [MONOTONIC]     it differs from the real one by so much, at once; 0 at the beginning.
+#                          MONOTONIC: by so much the monotonic one, as if that time had passed
 
 clock_so=$VMIMAGEFS_BUILD/tests/lib/clock.so
 [ -e "$clock_so" ] || clock_so=$tests_dir/../.build/tests/lib/clock.so
@@ -32,5 +33,5 @@ clock_up() {
 
 # In place: it is mapped.
 clock_set() {
-	printf '%-32s' "$1" | dd of="$CLOCK_FILE" conv=notrunc status=none
+	printf '%-32s' "$1${2:+ $2}" | dd of="$CLOCK_FILE" conv=notrunc status=none
 }

@@ -279,6 +279,34 @@ told() {
 check 'K02 and are told of what happens then' wait_for 10 told
 mount_down || not_ok 'the daemon ends'
 
+# ---- a recheck that hangs -----------------------------------------------------------------------------------
+
+export VMI_WRAP=
+images_up expire_interval=1s
+clock_up
+image_add kept ok
+images_subscribe
+mount_up || bail "no mount: $(tail -n 3 "$LOG")"
+wait_for 10 test -d "$MNT/images/kept" || bail 'no image'
+stop_rechecker() {
+	local pid
+
+	for pid in $(cat "/proc/$1/task/$1/children"); do
+		grep -qx vmimagectl "/proc/$pid/comm" && kill -STOP "$pid" && hung=$pid && return 0
+	done 2>/dev/null
+	return 1
+}
+hung=
+check 'a recheck is stopped on its way' wait_for "$VMI_PATIENCE" stop_rechecker "$(daemon_pid starter)"
+pki_revoke root alice && pki_crl root && pki_trust "$CERTS" root || bail 'no CRL'
+check 'no other takes its place' stays 3 test -d "$MNT/images/kept"
+: >"$LOG"
+clock_set 0 4201
+check 'after an hour it is killed, and that is said' wait_for "$VMI_PATIENCE" grep -q 'recheck: it has not ended' "$LOG"
+check 'and the next one finds who was revoked' wait_for "$VMI_PATIENCE" is_hidden kept
+check_not 'it is gone' kill -0 "$hung"
+mount_down || not_ok 'the daemon ends'
+
 # ---- the ends of counters -----------------------------------------------------------------------------------
 
 export VMI_WRAP=
