@@ -127,7 +127,7 @@ apply_trusted(struct rebuild *r, const struct subscription_row *sub, const struc
 	return rc;
 }
 
-/* No descriptor, no memory, no verifier: to be tried again, instead of a catalogue without the list. */
+/* To be tried again, instead of a catalogue without the list: no verifier, say. */
 static bool
 is_passing(int rc, const struct err *why)
 {

@@ -260,7 +260,9 @@ catalogue_list_lacks(struct catalogue *c, const struct subscription_row *r,
 		rc = image_brief_get(c, e->identifier, &b, &found, err);
 		if (rc != 0 || (found && (b.live || b.subscription != r->id)))
 			continue;
-		rc = cat_int(c, SQL_REFUSED_HAS, ARGS(arg_int(r->id), arg_text(e->identifier)),
+		/* For its date or its address it was refused then: these are good now. */
+		rc = cat_int(c, SQL_REFUSED_HAS,
+			     ARGS(arg_int(r->id), arg_text(e->identifier), arg_int(CODE_EXPIRED)),
 			     &value, &refused, err);
 		*lacks = rc == 0 && !refused;
 	}
@@ -339,6 +341,16 @@ struct check {
 	struct err *err;
 };
 
+/* Without one, no other file_prefix would say more. */
+static bool
+has_refused(const struct imagelist *list)
+{
+	for (size_t i = 0; i < list->n_images; i++)
+		if (list->images[i].refused)
+			return true;
+	return false;
+}
+
 static int
 check_subscription(void *arg, const struct subscription_row *r)
 {
@@ -359,7 +371,8 @@ check_subscription(void *arg, const struct subscription_row *r)
 	if (rc != 0)
 		return hide(k->c, r, &why, k->hooks, k->err);
 	if (imagelist_parse(payload.data, payload.len, k->c->conf->file_prefix, &list, &why) != 0 ||
-	    imagelist_parse(payload.data, payload.len, any_file, &any, &why) != 0) {
+	    (has_refused(list) &&
+	     imagelist_parse(payload.data, payload.len, any_file, &any, &why) != 0)) {
 		imagelist_free(list);
 		return hide(k->c, r, &why, k->hooks, k->err);
 	}
@@ -367,7 +380,7 @@ check_subscription(void *arg, const struct subscription_row *r)
 	if (rc == 0 && r->endorser[0] == '\0' && (r->state == SUB_OK || r->state == SUB_FAILED))
 		rc = err_set(k->err, EUCLEAN, "list '%s' is live without an endorser", r->list_id);
 	if (rc == 0)
-		rc = check_images(k->c, r, list, any, k->reapply, k->err);
+		rc = check_images(k->c, r, list, any != NULL ? any : list, k->reapply, k->err);
 	imagelist_free(list);
 	imagelist_free(any);
 	return rc;
