@@ -394,7 +394,7 @@ take_mark(struct mark *m, int dirfd, const char *name)
 		m->fields[0] = -errno;
 		return;
 	}
-	m->fields[0] = (long long)st.st_dev;
+	/* Not the device: the same disk can have another number after a boot. */
 	m->fields[1] = (long long)st.st_ino;
 	m->fields[2] = (long long)st.st_size;
 	m->fields[3] = (long long)st.st_mtim.tv_sec;

@@ -212,6 +212,11 @@ used(void **state)
 	fixture_reopen(f, CATALOGUE_CHECK);
 	assert_row(f, 'a', "verified wanted live ");
 	assert_int_equal(found.used, NOW + 100);
+	/* By a clock that was ahead. */
+	OK(catalogue_object_used(f->c, &d, NOW + 1000000, &f->err));
+	OK(catalogue_object_used(f->c, &d, NOW + 200, &f->err));
+	assert_row(f, 'a', "verified wanted live ");
+	assert_int_equal(found.used, NOW + 200);
 }
 
 static int
