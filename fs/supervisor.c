@@ -32,6 +32,7 @@
 #include "core/cleanup.h"
 #include "core/io.h"
 #include "core/log.h"
+#include "core/process.h"
 #include "core/sandbox.h"
 
 enum { PROBE_MS = 60000, STOP_MS = 5000 };
@@ -67,8 +68,8 @@ start_probe(struct supervisor *s)
 	if (s->probe == 0) {
 		struct statfs answer;
 
-		connection_release(s->setup->connection);
-		close_keep_errno(s->now.notes);
+		/* It may wait for as long as there is a connection, and must not be what keeps others. */
+		process_close_from(STDERR_FILENO + 1);
 		_exit(statfs(s->setup->mountpoint->path, &answer) == 0 ? 0 : 1);
 	}
 	s->state = PROBING;
@@ -311,6 +312,8 @@ supervisor_run(const struct supervisor_setup *setup, struct err *err)
 	else
 		supervisor_fail(&s, &why);
 	serve(&s);
+	/* Who waits in a mount that was detached is told so, and is none to wait for. */
+	connection_end(setup->connection);
 	/* When the worker ended by itself, the mount may still be there, dead. */
 	if (mountpoint_unmount(setup->mountpoint, &why) != 0)
 		log_err(LOG_LVL_ERROR, "unmount", &why);

@@ -63,4 +63,44 @@ for role in starter runner keeper; do
 	mount_down || not_ok 'and ends'
 done
 
+# ---- before the mount was tried ----------------------------------------------------------------------
+
+# A child asks the mount for its statfs, which begins late here: when its worker cannot answer any more.
+asks_in_vain() {
+	local pid
+
+	for pid in $(cat "/proc/$1/task/$1/children"); do
+		grep -qx request_wait_answer "/proc/$pid/wchan" && return 0
+	done
+	return 1
+}
+
+begin_late() {
+	: >"$LOG"
+	strace -f -qq -o "$SITE/calls" -e trace=statfs -e inject=statfs:delay_enter=3000000 \
+	    "$VMIMAGEFS_BUILD/vmimagefs" -f -o "config=$CONF" >>"$LOG" 2>&1 </dev/null &
+	tracer=$!
+	at_exit kill -KILL $tracer
+	wait_for 60 eval '[ "$(worker_is state)" = serving ]' && kill -STOP "$(worker_is worker)" &&
+	    wait_for 60 asks_in_vain "$(worker_is supervisor)"
+}
+
+dies_early() {
+	local reader supervisor
+
+	supervisor=$(worker_is supervisor)
+	ls "$MNT/" >/dev/null 2>&1 & reader=$!
+	kill -KILL "$(worker_is worker)"
+	wait_for 8 is_gone "$supervisor" && wait_for 8 is_gone $reader && wait_for 8 is_gone $tracer
+}
+
+if strace -f -qq -o /dev/null -e inject=statfs:delay_enter=1 true 2>/dev/null; then
+	check 'a worker is stopped before the mount was tried' begin_late
+	check 'when it dies the daemon ends, and who waits in the mount is told so' dies_early
+	check 'the next one begins' mount_up
+	mount_down || not_ok 'and ends'
+else
+	skip 'a worker dies before the mount was tried' 'strace cannot hold up calls here'
+fi
+
 plan_done

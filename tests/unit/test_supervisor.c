@@ -105,7 +105,7 @@ connection_begin(struct connection *c, struct shared *shared, struct err *err)
 }
 
 void
-connection_release(struct connection *c)
+connection_end(struct connection *c)
 {
 	(void)c;
 }
