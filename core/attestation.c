@@ -129,9 +129,9 @@ check_form(const struct json *doc, struct err *err)
 	return 0;
 }
 
-int
-attestation_parse(const void *payload, size_t len, const char *file_prefix,
-		  struct attestation **out, struct err *err)
+static int
+parse(const void *payload, size_t len, const char *file_prefix, struct attestation **out,
+      struct err *err)
 {
 	struct attestation *a;
 	struct json *doc = NULL;
@@ -151,10 +151,26 @@ attestation_parse(const void *payload, size_t len, const char *file_prefix,
 	a->entries = xcalloc(a->n, sizeof(*a->entries));
 	for (size_t i = 0; i < a->n; i++)
 		parse_entry(one ? doc : json_at(doc, i), file_prefix, &a->entries[i]);
-	refuse_repeated(a);
 	json_free(doc);
 	*out = a;
 	return 0;
+}
+
+int
+attestation_parse(const void *payload, size_t len, const char *file_prefix,
+		  struct attestation **out, struct err *err)
+{
+	int rc = parse(payload, len, file_prefix, out, err);
+
+	if (rc == 0)
+		refuse_repeated(*out);
+	return rc;
+}
+
+int
+attestation_parse_all(const void *payload, size_t len, struct attestation **out, struct err *err)
+{
+	return parse(payload, len, "/", out, err);
 }
 
 void

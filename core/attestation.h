@@ -40,6 +40,9 @@ struct attestation {
  */
 int attestation_parse(const void *payload, size_t len, const char *file_prefix,
 		      struct attestation **out, struct err *err);
+/* As imagelist_parse_all(): no entry is refused for another one or for file_prefix. */
+int attestation_parse_all(const void *payload, size_t len, struct attestation **out,
+			  struct err *err);
 void attestation_free(struct attestation *a);
 
 /* One entry as it stands in a payload, to be signed.  uri NULL or "": none. */

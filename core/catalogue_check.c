@@ -10,7 +10,8 @@
  *   - each attestation: its message hashes to its name; parsed again its payload has every entry
  *   - each row of metadata: its seal; each event: that it is JSON
  * A difference is -EUCLEAN: the catalogue is damaged and will be rebuilt.  (What file_prefix was
- * when a message was accepted is not known any more: for the comparison any will do.)  A damaged
+ * when a message was accepted is not known any more: for the comparison any will do, and where it
+ * decided which of two entries stands, either.)  A damaged
  * message file harms its own subscription only: its images are hidden until the list has been
  * fetched again.
  * An image that is missing from the live view costs no trust: the stored list is applied again.  So
@@ -28,9 +29,6 @@
 #include "safename.h"
 #include "site.h"
 #include "stamp.h"
-
-/* The file_prefix below which every file lies. */
-static const char any_file[] = "/";
 
 static int
 check_database(struct catalogue *c, struct err *err)
@@ -149,7 +147,7 @@ catalogue_check_decisions(struct catalogue *c, struct err *err)
 
 /* ---- one subscription ------------------------------------------------------------------------ */
 
-/* Entries of a parsed list in order of identifier. */
+/* Entries of a parsed list in order of identifier, of which there may be several with one. */
 struct index {
 	const struct imagelist_image **entry;
 	size_t n;
@@ -174,17 +172,25 @@ index_list(struct index *index, const struct imagelist *list)
 	qsort(index->entry, index->n, sizeof(*index->entry), by_identifier);
 }
 
+/* The entry of an identifier that has this very metadata. */
 static const struct imagelist_image *
-index_find(const struct index *index, const char *identifier)
+index_find(const struct index *index, const char *identifier, const struct digest *seal)
 {
 	struct imagelist_image key = { .identifier = xstrdup(identifier) };
-	const struct imagelist_image *key_p = &key, **found = NULL;
+	const struct imagelist_image *key_p = &key, **at = NULL, **end = index->entry + index->n;
+	struct digest found;
+	bool same = false;
 
 	if (index->n > 0)
-		found = bsearch(&key_p, index->entry, index->n, sizeof(*index->entry),
-				by_identifier);
+		at = bsearch(&key_p, index->entry, index->n, sizeof(*index->entry), by_identifier);
+	while (at != NULL && at > index->entry && by_identifier(at - 1, &key_p) == 0)
+		at--;
+	for (; at != NULL && at < end && !same && by_identifier(at, &key_p) == 0; at++) {
+		meta_seal(&(*at)->meta, &found);
+		same = digest_equal(&found, seal);
+	}
 	free(key.identifier);
-	return found != NULL ? *found : NULL;
+	return same ? at[-1] : NULL;
 }
 
 static bool
@@ -222,14 +228,13 @@ check_live(struct catalogue *c, const struct subscription_row *r, const struct i
 		int64_t id = next_int(&q);
 		CLEANUP_FREE char *identifier = next_text(&q);
 		bool pending = next_bool(&q);
-		const struct imagelist_image *e = index_find(index, identifier);
-		struct digest stored, seal;
+		const struct imagelist_image *e;
+		struct digest seal;
 
-		next_digest(&q, &stored);
+		next_digest(&q, &seal);
+		e = index_find(index, identifier, &seal);
 		rc = 0;
-		if (e != NULL)
-			meta_seal(&e->meta, &seal);
-		if (e == NULL || !digest_equal(&stored, &seal))
+		if (e == NULL)
 			rc = err_set(err, EUCLEAN, "image '%s' is not what list '%s' says",
 				     identifier, r->list_id);
 		else if (!pending)
@@ -269,7 +274,7 @@ catalogue_list_lacks(struct catalogue *c, const struct subscription_row *r,
 	return rc;
 }
 
-/* any: the list, as it was read when all that is live was accepted. */
+/* any: the list with all that may have been accepted. */
 static int
 check_images(struct catalogue *c, const struct subscription_row *r, const struct imagelist *list,
 	     const struct imagelist *any, bool reapply, struct err *err)
@@ -372,7 +377,7 @@ check_subscription(void *arg, const struct subscription_row *r)
 		return hide(k->c, r, &why, k->hooks, k->err);
 	if (imagelist_parse(payload.data, payload.len, k->c->conf->file_prefix, &list, &why) != 0 ||
 	    (has_refused(list) &&
-	     imagelist_parse(payload.data, payload.len, any_file, &any, &why) != 0)) {
+	     imagelist_parse_all(payload.data, payload.len, &any, &why) != 0)) {
 		imagelist_free(list);
 		return hide(k->c, r, &why, k->hooks, k->err);
 	}
@@ -417,14 +422,15 @@ static int
 check_entry(void *arg, const struct attestation_entry *row)
 {
 	struct attested *index = arg;
-	const struct attestation_entry **found = NULL;
+	const struct attestation_entry **at = NULL, **end = index->entry + index->n;
 
 	if (index->n > 0)
-		found = bsearch(&row, index->entry, index->n, sizeof(*index->entry), by_sha512);
-	if (found != NULL && (*found)->size == row->size &&
-	    digest_equal(&(*found)->verity, &row->verity) && !differs((*found)->uri, row->uri) &&
-	    !differs((*found)->identifier, row->identifier))
-		return 0;
+		at = bsearch(&row, index->entry, index->n, sizeof(*index->entry), by_sha512);
+	while (at != NULL && at > index->entry && by_sha512(at - 1, &row) == 0)
+		at--;
+	for (; at != NULL && at < end && by_sha512(at, &row) == 0; at++)
+		if (is_entry(*at, row))
+			return 0;
 	return err_set(index->err, EUCLEAN, "block digests of '%s' are not what was signed",
 		       row->identifier);
 }
@@ -439,7 +445,14 @@ read_attestation(struct catalogue *c, const struct attestation_row *r, struct bu
 
 	if (rc == 0)
 		rc = message_read(c, &r->message, true, &r->payload, payload, why);
-	return rc == 0 ? attestation_parse(payload->data, payload->len, any_file, list, why) : rc;
+	return rc == 0 ? attestation_parse_all(payload->data, payload->len, list, why) : rc;
+}
+
+static bool
+is_entry(const struct attestation_entry *e, const struct attestation_entry *row)
+{
+	return e->size == row->size && digest_equal(&e->verity, &row->verity) &&
+	       !differs(e->uri, row->uri) && !differs(e->identifier, row->identifier);
 }
 
 static int

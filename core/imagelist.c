@@ -346,7 +346,6 @@ parse_images(const struct json *object, const char *file_prefix, struct imagelis
 	list->images = xcalloc(list->n_images, sizeof(*list->images));
 	for (size_t i = 0; i < list->n_images; i++)
 		parse_image(json_at(images, i), &ctx, &list->images[i]);
-	refuse_collisions(list);
 	return 0;
 }
 
@@ -397,9 +396,9 @@ parse_list(const struct json *root, const char *file_prefix, struct imagelist *l
 	return rc;
 }
 
-int
-imagelist_parse(const void *payload, size_t len, const char *file_prefix,
-		struct imagelist **out, struct err *err)
+static int
+parse(const void *payload, size_t len, const char *file_prefix, struct imagelist **out,
+      struct err *err)
 {
 	struct imagelist *list = xcalloc(1, sizeof(*list));
 	struct json *doc = NULL;
@@ -417,6 +416,23 @@ out:
 	json_free(doc);
 	imagelist_free(list);
 	return rc;
+}
+
+int
+imagelist_parse(const void *payload, size_t len, const char *file_prefix,
+		struct imagelist **out, struct err *err)
+{
+	int rc = parse(payload, len, file_prefix, out, err);
+
+	if (rc == 0)
+		refuse_collisions(*out);
+	return rc;
+}
+
+int
+imagelist_parse_all(const void *payload, size_t len, struct imagelist **out, struct err *err)
+{
+	return parse(payload, len, "/", out, err);
 }
 
 void

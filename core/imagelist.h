@@ -43,6 +43,11 @@ struct imagelist {
  */
 int imagelist_parse(const void *payload, size_t len, const char *file_prefix,
 		    struct imagelist **out, struct err *err);
+/*
+ * With every image that any file_prefix lets in, also those that would have one name: which of them
+ * stands depends on file_prefix.  To be compared with what was accepted once.
+ */
+int imagelist_parse_all(const void *payload, size_t len, struct imagelist **out, struct err *err);
 void imagelist_free(struct imagelist *list);
 
 #endif

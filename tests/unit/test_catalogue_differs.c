@@ -111,6 +111,31 @@ images_that_are_missing(void **state)
 	assert_expired(f, "a replaced");
 }
 
+/* Of two with one identifier the first that file_prefix lets in stands; it need not be that of now. */
+static void
+entries_of_one_name(void **state)
+{
+	struct fixture *f = *state;
+	struct subscription_row row;
+
+	if (catalogue_subscription_find(f->c, LIST, &row, &f->err) != 0)
+		fail_msg("%s", f->err.text);
+	publish(f, row.id, "3",
+		ENTRIES(IMG("a", "9", '9', .verity = '1', .sidecar = "file:///elsewhere/a"),
+			IMG("a", "2", 'c'), IMG("b", "1", 'b')));
+	subscription_row_release(&row);
+	for (int i = 0; i < 2; i++) {
+		fixture_reopen(f, CATALOGUE_CHECK);
+		assert_int_equal(f->said.len, 0);
+		assert_image(f, "a", "live selected 2");
+		f->conf.file_prefix = xstrdup("/elsewhere");
+	}
+	catalogue_close(f->c);
+	f->c = NULL;
+	free(f->conf.file_prefix);
+	f->conf.file_prefix = NULL;
+}
+
 #define TEST(title, function) \
 	{ \
 		.name = title, .test_func = function, .setup_func = setup, \
@@ -129,6 +154,8 @@ main(void)
 		TEST("no row refers to one that is missing", rows_that_refer_to_none),
 		TEST("an image that is missing is taken from the list again",
 		     images_that_are_missing),
+		TEST("L26 which of two entries stands depended on file_prefix, and is no damage",
+		     entries_of_one_name),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
