@@ -247,30 +247,68 @@ check_live(struct catalogue *c, const struct subscription_row *r, const struct i
 	return rc;
 }
 
+/* Identifiers in order. */
+struct names {
+	char **text;
+	size_t n;
+};
+
+static void
+names_release(struct names *names)
+{
+	for (size_t i = 0; i < names->n; i++)
+		free(names->text[i]);
+	free(names->text);
+}
+
+/* Of what was refused, but not for its date or its address: these may be good now. */
+static int
+read_refused(struct catalogue *c, int64_t subscription, struct names *names, struct err *err)
+{
+	CAT_QUERY q = { 0 };
+	int rc = cat_query_begin(&q, c, SQL_REFUSED_BUT_FOR,
+				 ARGS(arg_int(subscription), arg_int(CODE_EXPIRED)), err);
+
+	while (rc == 0 && (rc = cat_query_next(&q, err)) > 0) {
+		names->text = xrealloc(names->text, (names->n + 1) * sizeof(*names->text));
+		names->text[names->n++] = next_text(&q);
+		rc = 0;
+	}
+	return rc;
+}
+
+static int
+by_text(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static bool
+names_have(const struct names *names, const char *text)
+{
+	return names->n > 0 &&
+	       bsearch(&text, names->text, names->n, sizeof(*names->text), by_text) != NULL;
+}
+
 int
 catalogue_list_lacks(struct catalogue *c, const struct subscription_row *r,
 		     const struct imagelist *list, int64_t now, bool *lacks, struct err *err)
 {
-	int rc = 0;
+	struct names refused = { 0 };
+	int rc = read_refused(c, r->id, &refused, err);
 
 	*lacks = false;
 	for (size_t i = 0; i < list->n_images && rc == 0 && !*lacks; i++) {
 		const struct imagelist_image *e = &list->images[i];
 		struct image_brief b;
-		bool found, refused = false;
-		int64_t value;
+		bool found;
 
-		if (e->refused || e->meta.expires <= now)
+		if (e->refused || e->meta.expires <= now || names_have(&refused, e->identifier))
 			continue;
 		rc = image_brief_get(c, e->identifier, &b, &found, err);
-		if (rc != 0 || (found && (b.live || b.subscription != r->id)))
-			continue;
-		/* For its date or its address it was refused then: these are good now. */
-		rc = cat_int(c, SQL_REFUSED_HAS,
-			     ARGS(arg_int(r->id), arg_text(e->identifier), arg_int(CODE_EXPIRED)),
-			     &value, &refused, err);
-		*lacks = rc == 0 && !refused;
+		*lacks = rc == 0 && (!found || (!b.live && b.subscription == r->id));
 	}
+	names_release(&refused);
 	return rc;
 }
 

@@ -363,8 +363,8 @@ static const char *const statements[N_SQL] = {
 	" LEFT JOIN meta p ON p.id = i.pending WHERE i.subscription = ?1 AND i.live = 1",
 [SQL_IMAGE_HIDE] = "UPDATE image SET live = 0, pending = NULL, pending_sha512 = NULL"
 	" WHERE subscription = ?1 AND live = 1",
-[SQL_REFUSED_HAS] = "SELECT 1 FROM refused WHERE subscription = ?1 AND identifier = ?2"
-	" AND code <> ?3",
+[SQL_REFUSED_BUT_FOR] = "SELECT identifier FROM refused WHERE subscription = ?1 AND code <> ?2"
+	" ORDER BY identifier",
 [SQL_IMAGE_SELECTED_OF] = "SELECT identifier FROM image WHERE subscription = ?1 AND selected = 1"
 	" UNION SELECT identifier FROM wish WHERE subscription = ?1 AND selected = 1 ORDER BY 1",
 /* Where new images are refused, what is accepted is a decision; and so is what is not selected. */
