@@ -197,11 +197,23 @@ note_parse(const char *text, struct note *n)
 	return n->made == MADE_EMPTY ? text[len] == '\0' : digest_parse(text + len, &n->digest);
 }
 
-/* Nothing is lost if it goes. */
+/* As we make them; nothing is lost if it goes. */
 static bool
-is_empty_of_ours(const struct stat *st)
+is_as_made(const struct stat *st)
 {
-	return st->st_size == 0 && (st->st_mode & 07777) == FILE_MODE && st->st_uid == geteuid();
+	return (st->st_mode & 07777) == FILE_MODE && st->st_uid == geteuid();
+}
+
+/*
+ * An empty one has to be empty: when it is removed, the next file that somebody makes often gets its
+ * inode.
+ */
+static bool
+is_file_of(const struct note *n, const struct stat *st)
+{
+	bool same = n->ino == st->st_ino;
+
+	return n->made == MADE_EMPTY ? st->st_size == 0 && (same || is_as_made(st)) : same;
 }
 
 static bool
@@ -216,7 +228,7 @@ note_is_of(const struct handlerlink *l, const char *note, const struct stat *st,
 	text[len] = '\0';
 	if (!note_parse(text, n) || own.st_dev != st->st_dev)
 		return false;
-	return n->ino == st->st_ino || (n->made == MADE_EMPTY && is_empty_of_ours(st));
+	return is_file_of(n, st);
 }
 
 static bool

@@ -326,6 +326,28 @@ taken_over(void **state)
 	free(name);
 }
 
+/* The file system gives the number of a file that went to the next one. */
+static void
+emptied_and_filled(void **state)
+{
+	struct bed *b = *state;
+	struct handlerlink_config config = { .cache_dir = b->f->conf.cache_dir, .path = b->cache };
+	struct handlerlink *l = NULL;
+	char *name = path_of(b, "cache/image");
+	struct digest d;
+
+	free(make_real_object(b, &d, BYTES));
+	OK(handlerlink_open(&l, &config, &b->err));
+	OK(handlerlink_empty(l, "image", &b->err));
+	assert_int_equal(unlink(name), 0);
+	write_file(b, "cache/image", "mine", 4);
+	assert_int_equal(handlerlink_look(l, "image", &d), HANDLERLINK_FOREIGN);
+	OK(handlerlink_drop(l, "image", &b->err));
+	assert_bytes(name, "mine");
+	handlerlink_close(l);
+	free(name);
+}
+
 static void
 replace(struct bed *b, const char *from, const char *to, mode_t mode)
 {
@@ -499,6 +521,7 @@ main(void)
 		T("names stay ours when the disk has another number after a boot", renumbered),
 		T("a file of vmcatcher gives way only if its bytes are the image's", adopted),
 		T("a file that a handler put in the place of ours is not ours", taken_over),
+		T("nor is one that has bytes, where ours was empty", emptied_and_filled),
 		T("in a copy of a site empty files are still ours", restored),
 		T("cache.index is vmcatcher's byte for byte, less the message", index_text),
 	};
