@@ -552,14 +552,23 @@ must_stand(int rc, enum db_state state, const struct err *why)
 	return rc != 0 && (state == DB_MISSING || (rc != -EUCLEAN && why->code != CODE_CORRUPT));
 }
 
+/* A fault of now, and not of what the predecessor has found to be good. */
+static bool
+may_wait(int rc, const struct err *why)
+{
+	return why->code == CODE_BUSY || message_may_be_good(rc);
+}
+
 static int
 check(struct catalogue *c, unsigned flags, const struct catalogue_hooks *hooks, struct err *why)
 {
+	CLEANUP_FREE char *text = NULL;
 	int rc = catalogue_check(c, hooks, why);
 
-	if (rc == 0 || why->code != CODE_BUSY || (flags & CATALOGUE_HURRY) == 0)
+	if (rc == 0 || (flags & CATALOGUE_HURRY) == 0 || !may_wait(rc, why))
 		return rc;
-	say(hooks, "another process is writing, and readers wait: it is checked at the next start");
+	text = xasprintf("%s; readers wait: it is checked at the next start", why->text);
+	say(hooks, text);
 	err_clear(why);
 	return 0;
 }

@@ -57,7 +57,7 @@ struct catalogue_hooks {
  * (CODE_BUSY), unchanged.
  * Another process that writes is waited for; whoever does so for longer than half a minute hangs
  * (CODE_BUSY).  With CATALOGUE_HURRY it is seconds, and instead of failing the check is left out: it
- * was made when the caller's predecessor opened the catalogue.
+ * was made by the first worker of the daemon.
  * While it is open, state_dir is locked (flock, shared); a rebuild needs it alone (CODE_BUSY).
  * Borrows conf until catalogue_close(), hooks (may be NULL) for the call.
  */

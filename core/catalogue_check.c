@@ -456,6 +456,13 @@ index_attestation(struct attested *index, const struct attestation *list)
 	qsort(index->entry, index->n, sizeof(*index->entry), by_sha512);
 }
 
+static bool
+is_entry(const struct attestation_entry *e, const struct attestation_entry *row)
+{
+	return e->size == row->size && digest_equal(&e->verity, &row->verity) &&
+	       !differs(e->uri, row->uri) && !differs(e->identifier, row->identifier);
+}
+
 static int
 check_entry(void *arg, const struct attestation_entry *row)
 {
@@ -486,13 +493,6 @@ read_attestation(struct catalogue *c, const struct attestation_row *r, struct bu
 	return rc == 0 ? attestation_parse_all(payload->data, payload->len, list, why) : rc;
 }
 
-static bool
-is_entry(const struct attestation_entry *e, const struct attestation_entry *row)
-{
-	return e->size == row->size && digest_equal(&e->verity, &row->verity) &&
-	       !differs(e->uri, row->uri) && !differs(e->identifier, row->identifier);
-}
-
 static int
 check_signer(struct catalogue *c, const struct attestation_row *r, struct err *err)
 {
@@ -521,9 +521,16 @@ check_attestation(void *arg, const struct attestation_row *r)
 	struct attestation *list = NULL;
 	struct attested index = { .err = k->err };
 	struct err why = { 0 };
-	int rc = check_signer(k->c, r, k->err);
+	int rc = check_signer(k->c, r, k->err), unread = 0;
 
-	if (rc == 0 && read_attestation(k->c, r, &payload, &list, &why) != 0) {
+	if (rc == 0)
+		unread = read_attestation(k->c, r, &payload, &list, &why);
+	if (message_may_be_good(unread)) {
+		if (k->err != NULL)
+			*k->err = why;
+		return unread;
+	}
+	if (unread != 0) {
 		CLEANUP_FREE char *text = xasprintf("block digests signed by '%s' are not used:"
 						    " %s", r->subject, why.text);
 

@@ -308,6 +308,14 @@ check_like 'B24 messages that root has put back are not taken for damaged' \
 chown nobody:nogroup "$SITE"/state/messages/*
 check 'B24 given to their owner they stand' mounts_again
 check_is 'B24 and the images are there, without an update' "$shown_whole" "$(shown)"
+chown root:root "$SITE"/state/messages/*
+exec 9<"$MNT/images/one/image"
+: >"$LOG"
+check 'B24 a worker that follows another goes on without them' ctl -q reload --binary
+check 'B24 with the files that are open' cmp <(head -c 5000 "$WWW/one") <(head -c 5000 <&9)
+check 'B24 which is said' logged 'cannot be read: Permission denied.*it is checked at the next start'
+exec 9<&-
+chown nobody:nogroup "$SITE"/state/messages/*
 mount_down
 
 # ---- the cache is not there -------------------------------------------------------------------------

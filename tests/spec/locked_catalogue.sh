@@ -53,7 +53,7 @@ check 'the catalogue is locked' is_locked
 check 'B33 a worker that is killed has a successor all the same' worker_kill
 check 'B33 and who reads goes on' go_on 5000
 check_not 'B33 in the same mount' grep -q 'mounted anew\|no worker for' "$LOG"
-check 'B33 what was left out is said' grep -q 'it is checked at the next start' "$LOG"
+check 'B33 what was left out is said' grep -q 'writing for too long.*it is checked at the next start' "$LOG"
 check 'B33 another program takes over' exchanged
 check 'B33 and who reads goes on' go_on 10000
 check 'the catalogue was locked through all of it' is_locked
