@@ -296,6 +296,7 @@ begin(struct engine *e)
 	if (catalogue_object_each(e->catalogue, add_row, a, &err) != 0) {
 		log_err(LOG_LVL_ERROR, "objects", &err);
 		engine_adopt_end(e);
+		e->lists_awaited = -1;		/* to be tried again */
 		return NULL;
 	}
 	if (a->n > 0)
@@ -332,6 +333,9 @@ engine_adopt(struct engine *e)
 	a = begin(e);
 	if (a == NULL)
 		return;
+	if (e->lists_awaited > 0)
+		log_warning("%lld lists cannot be used before they are refreshed: files in the cache "
+			    "that no list names stay until then", (long long)e->lists_awaited);
 	if (!look_through(e, a)) {
 		engine_adopt_end(e);
 		return;

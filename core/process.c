@@ -15,7 +15,7 @@
 
 enum {
 	KERNEL_SIGSET = 8,		/* bytes of a signal set, as the kernel counts */
-	WAIT_STEP_MS = 20,
+	WAIT_STEP_MAX_MS = 20,
 };
 
 /* struct sigaction of the kernel: SIG_DFL is 0, no flags, nothing masked.  Larger than any. */
@@ -90,12 +90,14 @@ bool
 process_wait(pid_t pid, int ms)
 {
 	long long until = io_monotonic_ms() + ms;
+	int step = 1;
 	pid_t rc;
 
 	while ((rc = waitpid(pid, NULL, WNOHANG)) == 0 || (rc < 0 && errno == EINTR)) {
 		if (io_monotonic_ms() >= until)
 			return false;
-		poll(NULL, 0, WAIT_STEP_MS);
+		poll(NULL, 0, step);
+		step = step < WAIT_STEP_MAX_MS / 2 ? step * 2 : WAIT_STEP_MAX_MS;
 	}
 	return true;
 }

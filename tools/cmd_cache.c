@@ -228,7 +228,7 @@ cmd_expire(struct ctl *ctl, const struct options *opt, char **args, size_t n)
 				   &err);
 	}
 	/* A daemon that has us recheck does it itself, when it believes the clock. */
-	if (rc == 0 && !opt->recheck)
+	if (rc == 0 && !(opt->recheck && control_listens(ctl->conf)))
 		rc = catalogue_event_prune(ctl->catalogue, &err);
 	if (rc == 0)
 		rc = catalogue_expired_prune(ctl->catalogue, &err);

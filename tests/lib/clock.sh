@@ -5,7 +5,8 @@
 #   clock_up               from now on all programs of the current site have a clock of their own, also
 #                          those that are started with an environment of their own
 #   clock_set SECONDS [MONOTONIC]     it differs from the real one by so much, at once; 0 at the beginning.
-#                          MONOTONIC: by so much the monotonic one, as if that time had passed
+#                          MONOTONIC: by so much the monotonic one, as if that time had passed; a thread that
+#                          waits for a moment of it goes on waiting
 
 clock_so=$VMIMAGEFS_BUILD/tests/lib/clock.so
 [ -e "$clock_so" ] || clock_so=$tests_dir/../.build/tests/lib/clock.so

@@ -282,7 +282,7 @@ mount_down || not_ok 'the daemon ends'
 # ---- a recheck that hangs -----------------------------------------------------------------------------------
 
 export VMI_WRAP=
-images_up expire_interval=1s
+images_up expire_interval=1s watchdog=off
 clock_up
 image_add kept ok
 images_subscribe

@@ -52,10 +52,15 @@ reloads() {
 	EOT
 }
 
+fills() {
+	: >"$LOG"
+	reloads && grep -q 'the process of event handlers does not answer' "$LOG"
+}
+
 for role in starter runner keeper; do
 	mount_up || bail "no mount: $(tail -n 3 "$LOG")"
 	stop_some $role || bail "there is no $role"
-	[ $role != runner ] || check 'a runner that is stopped is told so much that its socket is full' reloads
+	[ $role != runner ] || check 'a runner that is stopped is told so much that its socket is full' fills
 	check "P04 the daemon ends while its $role is stopped, and its mount before" ends
 	check 'the next one begins' mount_up
 	kill -CONT "${stopped[@]}" 2>/dev/null
