@@ -4,6 +4,9 @@
  * selected image names is never touched, nor what is here in part: the engine drops that as soon as
  * nobody has it open.  Of versions that share a file each goes at its time, and the file with the last:
  * else a list whose versions have the same bytes would have a history without end.
+ *
+ * By policy nothing goes that is open: who has it open could read on from the descriptor of this worker,
+ * but the next worker has to find the file under its name.
  */
 #include "config.h"
 #include "purge.h"
@@ -24,6 +27,8 @@ struct candidates {
 	struct candidate *rows;		/* every expired row with bytes */
 	size_t n;
 	bool any_due;
+	bool (*is_open)(void *arg, const struct digest *d);	/* NULL: it does not matter */
+	void *arg;
 };
 
 static int
@@ -118,7 +123,8 @@ purge(struct catalogue *c, struct store *s, struct candidates *what, struct purg
 	*out = (struct purged){ 0, 0 };
 	keep_due(what);
 	for (size_t i = 0; rc == 0 && i < what->n; i++)
-		rc = purge_one(c, s, &what->rows[i].digest, &out->files, err);
+		if (what->is_open == NULL || !what->is_open(what->arg, &what->rows[i].digest))
+			rc = purge_one(c, s, &what->rows[i].digest, &out->files, err);
 	free(what->rows);
 	/* Mostly there is nothing to do, and then nobody need wait for a lock. */
 	if (rc == 0 && what->any_due)
@@ -128,9 +134,12 @@ purge(struct catalogue *c, struct store *s, struct candidates *what, struct purg
 
 int
 purge_by_policy(struct catalogue *c, struct store *s, const struct conf *conf, int64_t now,
+		bool (*is_open)(void *arg, const struct digest *d), void *arg,
 		struct purged *out, struct err *err)
 {
-	struct candidates what = { .before = plan_purge_before(conf, now) };
+	struct candidates what = {
+		.before = plan_purge_before(conf, now), .is_open = is_open, .arg = arg,
+	};
 
 	return purge(c, s, &what, out, err);
 }

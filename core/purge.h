@@ -18,6 +18,7 @@ struct purged {
 
 /* Purges what expire_keep lets go. */
 int purge_by_policy(struct catalogue *c, struct store *s, const struct conf *conf, int64_t now,
+		    bool (*is_open)(void *arg, const struct digest *d), void *arg,
 		    struct purged *out, struct err *err);
 
 /* Purges what was withdrawn at least age seconds ago, whatever expire_keep says. */

@@ -275,8 +275,15 @@ purged_whole() {
 	server_get /release
 	nothing_left purged
 }
-check 'when it is whole, and not to be kept, its file goes' wait_for 30 purged_whole
+open_whole() {
+	server_get /release
+	stored purged
+}
+check 'it is filled while it is open' wait_for 30 open_whole
 check_is 'C07 who has it open reads on' same "$(held purged same "$WWW/purged")"
+check 'another worker finds it under its name' worker_kill
+check_is 'C07 and who has it open reads on from that one' same "$(held purged same "$WWW/purged")"
 let_go purged
+check 'when it is whole, closed, and not to be kept, its file goes' wait_for 30 purged_whole
 mount_down || not_ok 'the daemon ends'
 plan_done

@@ -101,14 +101,30 @@ state_of(struct bed *b, char letter)
 	return s;
 }
 
+/* arg: the letter of what is open. */
+static bool
+is_open(void *arg, const struct digest *d)
+{
+	struct digest open = content(*(const char *)arg);
+
+	return digest_equal(d, &open);
+}
+
 static void
-assert_purged(struct bed *b, int64_t now, int wanted)
+assert_purged_but(struct bed *b, int64_t now, char open, int wanted)
 {
 	struct purged purged = { -1, -1 };
 
-	if (purge_by_policy(b->f->c, b->store, &b->f->conf, now, &purged, &b->f->err) != 0)
+	if (purge_by_policy(b->f->c, b->store, &b->f->conf, now, is_open, &open, &purged,
+			    &b->f->err) != 0)
 		fail_msg("%s", b->f->err.text);
 	assert_int_equal(purged.files, wanted);
+}
+
+static void
+assert_purged(struct bed *b, int64_t now, int wanted)
+{
+	assert_purged_but(b, now, '0', wanted);
 }
 
 /* img-a was 'a' and is 'b' now. */
@@ -160,6 +176,21 @@ purges_at_once(void **state)
 
 	replace(b);
 	b->f->conf.expire_keep = KEEP_NEVER;
+	assert_purged(b, NOW, 1);
+	assert_false(has_file(b, 'a'));
+}
+
+/* The worker that has its descriptor is not the last one. */
+static void
+spares_what_is_open(void **state)
+{
+	struct bed *b = *state;
+
+	replace(b);
+	b->f->conf.expire_keep = KEEP_NEVER;
+	assert_purged_but(b, NOW, 'a', 0);
+	assert_expired(b->f, "img-a replaced");
+	assert_true(has_file(b, 'a'));
 	assert_purged(b, NOW, 1);
 	assert_false(has_file(b, 'a'));
 }
@@ -320,6 +351,7 @@ main(void)
 		     keeps_what_it_may_not_purge),
 		TEST("expire_keep of 30d purges after thirty days, once", purges_at_its_age),
 		TEST("expire_keep = never purges as soon as an image is withdrawn", purges_at_once),
+		TEST("what is open is purged when it is closed", spares_what_is_open),
 		TEST("bytes that a selected image names are never purged", spares_what_came_back),
 		TEST("bytes that came back and left again are kept from the last time on",
 		     counts_from_the_last_time),
