@@ -37,7 +37,7 @@ struct apply {
 	const struct subscription_row *sub;
 	const struct imagelist *list;
 	int64_t expires, now, generation;
-	int64_t n_images;		/* rows of all lists */
+	int64_t n_images;		/* that other lists hold, and this one so far */
 	bool rebuilding;
 	bool news;			/* what the subscription does not know is worth an event */
 	struct update_result *result;
@@ -127,8 +127,6 @@ decide_new(struct apply *a, const struct imagelist_image *e, struct decision *d,
 	int rc;
 
 	d->action = ADD;
-	if (a->n_images >= LIMIT_IMAGES_ALL)
-		return refuse(d, CODE_LIMIT, "all lists together hold too many images");
 	safename_identifier(e->identifier, name);
 	rc = cat_int(a->c, SQL_IMAGE_NAME_TAKEN, ARGS(arg_text(name)), &value, &taken, err);
 	if (rc == 0 && taken)
@@ -214,6 +212,8 @@ decide(struct apply *a, const struct imagelist_image *e, struct decision *d, str
 	rc = decide_size(a, e, d, &new_stored, err);
 	if (rc != 0 || d->action == REFUSE)
 		return rc;
+	if ((!d->found || !d->b.live) && a->n_images >= LIMIT_IMAGES_ALL)
+		return refuse(d, CODE_LIMIT, "all lists together hold too many images");
 	if (!d->found)
 		return decide_new(a, e, d, err);
 	d->action = d->b.live ? decide_live(a, e, &d->b, new_stored) : BACK;
@@ -222,8 +222,11 @@ decide(struct apply *a, const struct imagelist_image *e, struct decision *d, str
 }
 
 static void
-count(struct update_result *r, const struct decision *d)
+count(struct apply *a, const struct decision *d)
 {
+	struct update_result *r = a->result;
+
+	a->n_images += d->action != REFUSE;
 	switch (d->quiet ? SAME : d->action) {
 	case REFUSE:
 		r->refused++;
@@ -323,7 +326,6 @@ act_add(struct apply *a, const struct imagelist_image *e, const struct decision 
 			  arg_text(name), arg_int(1), arg_int(selected), arg_int(a->generation),
 			  arg_int(d->expires), arg_int(meta), arg_digest(&e->meta.sha512)),
 		     err);
-	a->n_images++;
 	return rc == 0 && selected ? image_announce(a->c, cat_last_id(a->c), a->now, err) : rc;
 }
 
@@ -476,7 +478,7 @@ apply_rows(struct catalogue *c, const struct subscription_row *sub, const struct
 			 NULL, err);
 
 	if (rc == 0)
-		rc = cat_int(c, SQL_IMAGE_COUNT, ARGS(), &a.n_images, NULL, err);
+		rc = cat_int(c, SQL_IMAGE_COUNT, ARGS(arg_int(sub->id)), &a.n_images, NULL, err);
 	if (rc == 0 && !rebuilding)
 		rc = has_news(&a, &a.news, err);
 	if (rc == 0)
@@ -487,7 +489,7 @@ apply_rows(struct catalogue *c, const struct subscription_row *sub, const struct
 		rc = decide(&a, &list->images[i], &d, err);
 		if (rc != 0)
 			break;
-		count(result, &d);
+		count(&a, &d);
 		rc = act(&a, &list->images[i], &d, err);
 	}
 	if (rc == 0)
@@ -615,7 +617,7 @@ struct preview {
 	size_t n;
 	int (*fn)(void *arg, const char *what, const char *identifier, const char *title);
 	void *arg;
-	struct update_result *result;
+	struct apply *apply;
 };
 
 static int
@@ -626,7 +628,7 @@ preview_leaving(void *arg, const struct image_row *r)
 
 	if (p->n > 0 && bsearch(&key, p->names, p->n, sizeof(*p->names), by_text) != NULL)
 		return 0;
-	p->result->removed++;
+	p->apply->result->removed++;
 	return p->fn(p->arg, "remove", key, r->meta.value[FIELD_TITLE]);
 }
 
@@ -635,7 +637,7 @@ preview_entry(struct preview *p, const struct imagelist_image *e, const struct d
 {
 	const char *what = NULL;
 
-	count(p->result, d);
+	count(p->apply, d);
 	switch (d->action) {
 	case REFUSE:
 		what = "refuse";
@@ -673,8 +675,8 @@ catalogue_preview_list(struct catalogue *c, const struct subscription_row *sub,
 	CLEANUP_FREE const char **names = xcalloc(list->n_images + 1, sizeof(*names));
 	struct apply a = { .c = c, .sub = sub, .list = list, .expires = list_expiry(list, c->conf),
 			   .now = stamp_now(), .generation = -1, .result = result };
-	struct preview p = { .names = names, .fn = fn, .arg = arg, .result = result };
-	int rc = cat_int(c, SQL_IMAGE_COUNT, ARGS(), &a.n_images, NULL, err);
+	struct preview p = { .names = names, .fn = fn, .arg = arg, .apply = &a };
+	int rc = cat_int(c, SQL_IMAGE_COUNT, ARGS(arg_int(sub->id)), &a.n_images, NULL, err);
 
 	memset(result, 0, sizeof(*result));
 	for (size_t i = 0; i < list->n_images && rc == 0; i++) {

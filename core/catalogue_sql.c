@@ -330,7 +330,8 @@ static const char *const statements[N_SQL] = {
 [SQL_IMAGE_BRIEF] = BRIEF "WHERE i.identifier = ?1",
 [SQL_IMAGE_BRIEF_BY_ID] = BRIEF "WHERE i.id = ?1",
 [SQL_IMAGE_NAME_TAKEN] = "SELECT 1 FROM image WHERE name = ?1",
-[SQL_IMAGE_COUNT] = "SELECT count(*) FROM image",
+/* That are in force, but for one list. */
+[SQL_IMAGE_COUNT] = "SELECT count(*) FROM image WHERE live = 1 AND subscription <> ?1",
 [SQL_IMAGE_SET_LIVE] = "UPDATE image SET live = ?2 WHERE id = ?1",
 [SQL_IMAGE_SET_SELECTED] = "UPDATE image SET selected = ?2 WHERE id = ?1",
 [SQL_IMAGE_SET_ANNOUNCED] = "UPDATE image SET announced = ?2 WHERE id = ?1",

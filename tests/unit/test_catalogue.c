@@ -4,6 +4,9 @@
 #include "config.h"
 #include "sitefixture.h"
 
+#include <sqlite3.h>
+#include "core/catalogue_impl.h"
+
 #include <time.h>
 
 /* ---- lists ----------------------------------------------------------------------------------- */
@@ -78,6 +81,35 @@ zero_images(void **state)
 	assert_expired(f, "a removed-from-list, b removed-from-list purged");
 	assert_events(f, mark, "[ExpirePrefix a, ExpirePostfix a]");
 	assert_int_equal(access_of(f, 'a'), ACCESS_EXPIRED);
+}
+
+/* As many images as all lists may hold, each in one version of a list. */
+static void
+once_listed(struct fixture *f)
+{
+	static const char many[] =
+		"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)"
+		" INSERT INTO image (ino, subscription, identifier, name, selected, generation,"
+		" expires, meta, sha512) SELECT i, subscription, 'gone-' || i, 'gone-' || i, 1, 1,"
+		" expires, meta, sha512 FROM n, image WHERE identifier = 'a'";
+
+	if (sqlite3_exec(f->c->db, many, NULL, NULL, NULL) != SQLITE_OK)
+		fail_msg("%s", sqlite3_errmsg(f->c->db));
+}
+
+static void
+identifiers_without_end(void **state)
+{
+	struct fixture *f = *state;
+	int64_t sub = subscribe(f, LIST, SELECT_ALL), other = subscribe(f, OTHER_LIST, SELECT_NONE);
+
+	publish(f, sub, "1", ENTRIES(IMG("a", "1", 'a')));
+	once_listed(f);
+	publish_in(f, other, OTHER_LIST, "1", NOW, ENTRIES(IMG("b", "1", 'b')));
+	assert_int_equal(f->result.refused, 0);
+	assert_image(f, "b", "live unselected 1");
+	publish(f, sub, "2", ENTRIES(IMG("a", "1", 'a'), IMG("c", "1", 'c')));
+	assert_int_equal(f->result.refused, 0);
 }
 
 static void
@@ -567,6 +599,8 @@ main(void)
 		  select_new_all),
 		T("L22 an empty list withdraws all images with events and keeps the objects",
 		  zero_images),
+		T("images that no list has any more do not count among those that may be listed",
+		  identifiers_without_end),
 		T("L23 an image that is listed again is back without a download", comes_back),
 		T("L24 a new version is served when it is verified, the old one until then",
 		  new_version_waits),
