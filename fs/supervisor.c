@@ -32,7 +32,6 @@
 #include "core/cleanup.h"
 #include "core/io.h"
 #include "core/log.h"
-#include "core/process.h"
 #include "core/sandbox.h"
 
 enum { PROBE_MS = 60000, STOP_MS = 5000 };
@@ -69,7 +68,7 @@ start_probe(struct supervisor *s)
 		struct statfs answer;
 
 		/* It may wait for as long as there is a connection, and must not be what keeps others. */
-		process_close_from(STDERR_FILENO + 1);
+		close_range(STDERR_FILENO + 1, ~0U, 0);
 		_exit(statfs(s->setup->mountpoint->path, &answer) == 0 ? 0 : 1);
 	}
 	s->state = PROBING;
