@@ -337,8 +337,8 @@ prepare(struct deliver *d, const struct delivery *what, bool *prepared, struct e
 		return 1;
 	}
 	if (rc == -ESTALE) {
-		log_info("event handler '%.100s' is not told, %s: %s", what->name, name,
-			 fault.text);
+		log_info("event handler '%.100s' is not told of event %s, %s: %s", what->name,
+			 what->event.uuid, name, fault.text);
 		rc = note(d, what, NULL, err);
 	} else if (fault.code == CODE_DATABASE) {
 		*err = fault;	/* the handler has no part in it, and was not tried */
