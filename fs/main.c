@@ -38,6 +38,7 @@
 #include "core/log.h"
 #include "core/runner.h"
 #include "core/starter.h"
+#include "core/workerstate.h"
 #include "connection.h"
 #include "keeper.h"
 #include "mountpoint.h"
@@ -167,6 +168,16 @@ start_runner(struct daemon *d)
 		log_err(LOG_LVL_ERROR, "event handlers cannot be run", &err);
 }
 
+/* A supervisor that ended by itself has taken its note away. */
+static bool
+was_killed(const struct conf *conf)
+{
+	struct worker_state state;
+
+	return worker_state_read(conf->run_dir, &state) == 0 && state.supervisor > 0 &&
+	       kill((pid_t)state.supervisor, 0) != 0 && errno == ESRCH;
+}
+
 /*
  * In the order in which nothing has to be undone: the lock comes before whatever another
  * daemon may own.
@@ -180,6 +191,8 @@ prepare(struct daemon *d, struct err *err)
 	rc = mountpoint_refuse_living(conf->mountpoint, err);	/* before waiting for the lock */
 	if (rc == 0)
 		rc = dirs_make(conf, d->uid, d->gid, err);
+	if (rc == 0 && was_killed(conf))
+		mountpoint_cut_dead(conf->mountpoint);
 	if (rc == 0)
 		rc = dirs_lock(conf, d->uid, d->gid, LOCK_SECONDS, &d->lock, err);
 	if (rc == 0)

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,8 +16,12 @@
 
 #include "core/cleanup.h"
 #include "core/log.h"
+#include "core/process.h"
 
-enum { STACKED_MAX = 16 };	/* dead mounts one on the other that we take away */
+enum {
+	STACKED_MAX = 16,	/* dead mounts one on the other that we take away */
+	DEAD_MS = 5000,		/* for an answer of one that may be dead */
+};
 
 static const char fs_type[] = "fuse.vmimagefs";
 
@@ -318,6 +323,32 @@ mountpoint_cut(const struct mountpoint *m)
 	else if (umount2(m->path, UMOUNT_NOFOLLOW | MNT_FORCE) != 0 && errno != EBUSY)
 		log_warning("cannot cut '%s': %s", m->path, strerrordesc_np(errno));
 	close_keep_errno(held);
+}
+
+void
+mountpoint_cut_dead(const char *path)
+{
+	struct mounted mounted;
+	pid_t child;
+
+	if (find_mounted(path, "", &mounted, NULL) != 0 || !mounted.found ||
+	    strcmp(mounted.type, fs_type) != 0)
+		return;
+	child = fork();
+	if (child == 0) {
+		struct statfs answer;
+
+		statfs(path, &answer);
+		_exit(0);		/* whatever it was: there was an answer */
+	}
+	if (child < 0 || process_wait(child, DEAD_MS))
+		return;
+	log_warning("the mount on '%s' is one of a daemon that was killed, and does not answer: it is "
+		    "cut", path);
+	if (umount2(path, UMOUNT_NOFOLLOW | MNT_FORCE) != 0 && errno != EBUSY)
+		log_warning("cannot cut '%s': %s", path, strerrordesc_np(errno));
+	kill(child, SIGKILL);
+	process_wait(child, DEAD_MS);
 }
 
 static int

@@ -47,6 +47,13 @@ bool mountpoint_is_mounted(const struct mountpoint *m);
 void mountpoint_cut(const struct mountpoint *m);
 
 /*
+ * A mount of ours at the path, whose daemon is known to be gone, is cut if it does not answer for
+ * seconds: a worker that was killed while it told the kernel something can wait there for its own
+ * readers, and hold the connection, for ever.
+ */
+void mountpoint_cut_dead(const char *path);
+
+/*
  * Unmounts; a busy one is detached, so that new opens see the directory below.  One that another
  * file system lies over stays: CODE_BUSY.  CAP_SYS_ADMIN.
  */

@@ -68,6 +68,42 @@ for role in starter runner keeper; do
 	mount_down || not_ok 'and ends'
 done
 
+# ---- a mount that nobody answers --------------------------------------------------------------------
+
+# Somebody keeps the connection of a daemon all of whose processes were killed: as a thread of it does that
+# waits in the kernel.
+keep_connection() {
+	python3 - "$1" >"$SITE/kept" 2>&1 <<-'EOT' &
+		import ctypes, os, sys, time
+		pid = int(sys.argv[1])
+		fds = "/proc/%d/fd" % pid
+		fuse = [int(f) for f in os.listdir(fds) if os.readlink(fds + "/" + f) == "/dev/fuse"]
+		kept = ctypes.CDLL(None).syscall(438, os.pidfd_open(pid), fuse[0], 0)
+		print("kept" if kept >= 0 else "not kept", flush=True)
+		time.sleep(120)
+	EOT
+	echo $! >"$SITE/keeper"
+	wait_for "$VMI_PATIENCE" grep -qx kept "$SITE/kept"
+}
+
+all_killed() {
+	local pids
+
+	mount_up && keep_connection "$(daemon_pid worker)" || return 1
+	mapfile -t pids < <(daemon_pids)
+	kill -STOP "${pids[@]}"
+	kill -KILL "${pids[@]}"
+	wait_for "$VMI_PATIENCE" no_daemon_left
+}
+
+check 'a daemon is killed, and its connection stays' all_killed
+ls -l "$MNT/images" >/dev/null 2>&1 &
+waiting=$!
+check 'P10 the next one does not wait for it' mount_up
+check 'and who has waited goes on' wait_for "$VMI_PATIENCE" is_gone $waiting
+kill -KILL "$(<"$SITE/keeper")"
+mount_down || not_ok 'and ends'
+
 # ---- before the mount was tried ----------------------------------------------------------------------
 
 # A child asks the mount for its statfs, which begins late here: when its worker cannot answer any more.
@@ -84,8 +120,6 @@ begin_late() {
 	: >"$LOG"
 	strace -f -qq -o "$SITE/calls" -e trace=statfs -e inject=statfs:delay_enter=3000000 \
 	    "$VMIMAGEFS_BUILD/vmimagefs" -f -o "config=$CONF" >>"$LOG" 2>&1 </dev/null &
-	tracer=$!
-	at_exit kill -KILL $tracer
 	wait_for 60 eval '[ "$(worker_is state)" = serving ]' && kill -STOP "$(worker_is worker)" &&
 	    wait_for 60 asks_in_vain "$(worker_is supervisor)"
 }
@@ -96,7 +130,7 @@ dies_early() {
 	supervisor=$(worker_is supervisor)
 	ls "$MNT/" >/dev/null 2>&1 & reader=$!
 	kill -KILL "$(worker_is worker)"
-	wait_for 8 is_gone "$supervisor" && wait_for 8 is_gone $reader && wait_for 8 is_gone $tracer
+	wait_for 8 is_gone "$supervisor" && wait_for 8 is_gone $reader
 }
 
 if strace -f -qq -o /dev/null -e inject=statfs:delay_enter=1 true 2>/dev/null; then
