@@ -103,6 +103,20 @@ fixture_reopen(struct fixture *f, unsigned flags)
 		fail_msg("%s", f->err.text);
 }
 
+/* The database is lost; site.json and the messages bring it back. */
+static inline void
+fixture_lose_database(struct fixture *f)
+{
+	char *db = xasprintf("%s/catalogue.db", f->conf.state_dir);
+
+	catalogue_close(f->c);
+	f->c = NULL;
+	assert_int_equal(unlink(db), 0);
+	free(db);
+	if (fixture_open(f, CATALOGUE_CHECK) != 0)
+		fail_msg("%s", f->err.text);
+}
+
 static inline struct fixture *
 fixture_new(void)
 {

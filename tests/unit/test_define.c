@@ -81,18 +81,6 @@ subscribe_as_vmcatcher(struct fixture *f)
 	return sub;
 }
 
-/* The database is lost; site.json and the messages bring it back. */
-static void
-lose_database(struct fixture *f)
-{
-	CLEANUP_FREE char *db = xasprintf("%s/catalogue.db", f->conf.state_dir);
-
-	catalogue_close(f->c);
-	f->c = NULL;
-	assert_int_equal(unlink(db), 0);
-	OK(fixture_open(f, CATALOGUE_CHECK));
-}
-
 static char *
 site_json(struct fixture *f)
 {
@@ -258,7 +246,7 @@ wished(void **state)
 	OK(catalogue_image_wish(f->c, sub, "yes", true, &f->err));
 	OK(catalogue_image_wish(f->c, sub, "no", true, &f->err));
 	OK(catalogue_image_wish(f->c, sub, "no", false, &f->err));
-	lose_database(f);
+	fixture_lose_database(f);
 	OK(catalogue_subscription_set_policy(f->c, sub, true, SELECT_ALL, &f->err));
 	publish(f, sub, "1", ENTRIES(IMG("yes", "1", 'a'), IMG("no", "1", 'b'),
 				     IMG("new", "1", 'c')));
@@ -284,7 +272,7 @@ rebuilt(void **state)
 	OK(catalogue_subscription_set_credentials(f->c, sub, "token", "secret", &f->err));
 	publish(f, sub, "1", list);
 	select_image(f, "b", true);
-	lose_database(f);
+	fixture_lose_database(f);
 	r = row_of(f, sub);
 	assert_true(r.refuse_new);
 	assert_int_equal(r.trust_anchor, ANCHOR_IGTF);
@@ -336,7 +324,7 @@ any_name(void **state)
 
 		OK(catalogue_endorser_add(f->c, names[i], subject, CA, false, false, &f->err));
 	}
-	lose_database(f);
+	fixture_lose_database(f);
 	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
 		OK(catalogue_endorser_get(f->c, names[i], &e, &f->err));
 		assert_string_equal(e.name, names[i]);

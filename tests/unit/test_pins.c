@@ -146,20 +146,6 @@ seen_at_once(void **state)
 }
 
 static void
-remove_database(struct fixture *f)
-{
-	static const char *const suffixes[] = { "", "-wal", "-shm" };
-	char path[256];
-
-	catalogue_close(f->c);
-	f->c = NULL;
-	for (size_t i = 0; i < 3; i++) {
-		snprintf(path, sizeof(path), "%s/catalogue.db%s", f->conf.state_dir, suffixes[i]);
-		unlink(path);
-	}
-}
-
-static void
 outlive_the_catalogue(void **state)
 {
 	struct fixture *f = *state;
@@ -169,8 +155,7 @@ outlive_the_catalogue(void **state)
 	pin(f, "b", true);
 	/* Not in the list any more: the pin has no row to stand at. */
 	publish(f, sub, "2", ENTRIES(IMG("a", "1", 'a')));
-	remove_database(f);
-	OK(fixture_open(f, CATALOGUE_CHECK));
+	fixture_lose_database(f);
 	assert_true(is_pinned(f, "a"));
 	assert_int_equal(catalogue_pin_count(f->c), 2);
 	publish(f, 1, "3", ENTRIES(IMG("a", "1", 'a'), IMG("b", "1", 'b')));
