@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -417,6 +418,22 @@ io_send_fds(int sock, const void *data, size_t len, const int *fds, size_t n_fds
 	if (n < 0)
 		return -errno;
 	return (size_t)n == len ? 0 : -EMSGSIZE;
+}
+
+int
+io_send_fds_wait(int sock, const void *data, size_t len, const int *fds, size_t n_fds, int ms)
+{
+	struct pollfd polled = { .fd = sock, .events = POLLOUT };
+	long long until = io_monotonic_ms() + ms, left;
+	int rc;
+
+	while ((rc = io_send_fds(sock, data, len, fds, n_fds)) == -EAGAIN) {
+		left = until - io_monotonic_ms();
+		if (left <= 0)
+			return -ETIMEDOUT;
+		poll(&polled, 1, (int)left);
+	}
+	return rc;
 }
 
 /* Takes the descriptors out of a message; those there is no room for are closed. */

@@ -71,6 +71,8 @@ long long io_monotonic_ms(void);
  * Returns the bytes received (0: the peer closed), 0 for a sent message, or a negative errno value.
  */
 int io_send_fds(int sock, const void *data, size_t len, const int *fds, size_t n_fds);
+/* The same; a non-blocking socket that is full is waited for, -ETIMEDOUT after ms. */
+int io_send_fds_wait(int sock, const void *data, size_t len, const int *fds, size_t n_fds, int ms);
 ssize_t io_recv_fds(int sock, void *data, size_t len, int *fds, size_t *n_fds);
 
 /* Opens /dev/null on every closed one of 0, 1, 2, so that no file of ours ever lands there. */

@@ -188,17 +188,7 @@ runner_free(struct runner *r)
 static int
 send_note(const struct runner *r, const struct runner_note *note, const int *fds, size_t n_fds)
 {
-	struct pollfd polled = { .fd = r->sock, .events = POLLOUT };
-	long long until = io_monotonic_ms() + SEND_MS, left;
-	int rc;
-
-	while ((rc = io_send_fds(r->sock, note, sizeof(*note), fds, n_fds)) == -EAGAIN) {
-		left = until - io_monotonic_ms();
-		if (left <= 0)
-			return -ETIMEDOUT;
-		poll(&polled, 1, (int)left);
-	}
-	return rc;
+	return io_send_fds_wait(r->sock, note, sizeof(*note), fds, n_fds, SEND_MS);
 }
 
 static int

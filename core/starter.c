@@ -582,17 +582,7 @@ starter_free(struct starter *s)
 static int
 send_note(const struct starter *s, const struct note *note, const int *fds, size_t n_fds)
 {
-	struct pollfd polled = { .fd = s->sock, .events = POLLOUT };
-	long long until = io_monotonic_ms() + SEND_MS, left;
-	int rc;
-
-	while ((rc = io_send_fds(s->sock, note, sizeof(*note), fds, n_fds)) == -EAGAIN) {
-		left = until - io_monotonic_ms();
-		if (left <= 0)
-			return -ETIMEDOUT;
-		poll(&polled, 1, (int)left);
-	}
-	return rc;
+	return io_send_fds_wait(s->sock, note, sizeof(*note), fds, n_fds, SEND_MS);
 }
 
 int

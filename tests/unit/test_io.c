@@ -526,6 +526,25 @@ closes_unwanted_descriptors(void **state)
 	close(socks[1]);
 }
 
+static void
+waits_for_a_full_socket(void **state)
+{
+	int socks[2], rc;
+	char data[4];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, socks), 0);
+	while ((rc = io_send_fds(socks[0], "x", 1, NULL, 0)) == 0)
+		;
+	assert_int_equal(rc, -EAGAIN);
+	assert_int_equal(io_send_fds_wait(socks[0], "x", 1, NULL, 0, 20), -ETIMEDOUT);
+	while (recv(socks[1], data, sizeof(data), 0) > 0)
+		;
+	assert_int_equal(io_send_fds_wait(socks[0], "x", 1, NULL, 0, 20), 0);
+	close(socks[0]);
+	close(socks[1]);
+}
+
 /* In a child with each set of 0, 1 and 2 closed. */
 static void
 fills_the_standard_descriptors(void **state)
@@ -596,6 +615,7 @@ main(void)
 		     drops_what_a_crash_left),
 		TEST("descriptors pass through a socket, close-on-exec", passes_descriptors),
 		TEST("descriptors that nobody wants are closed", closes_unwanted_descriptors),
+		TEST("a full socket is waited for, but not for ever", waits_for_a_full_socket),
 		TEST("P24 closed standard descriptors become /dev/null",
 		     fills_the_standard_descriptors),
 		TEST("K04 deadlines are milliseconds of a clock that nobody sets",
