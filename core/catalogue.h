@@ -685,4 +685,7 @@ int message_open(const struct conf *conf, const struct digest *message, bool pay
 /* The same without asking the disk: -EAGAIN if it would have to be. */
 int message_open_cached(const struct conf *conf, const struct digest *message, bool payload);
 
+/* Removes the messages that no row refers to any more. */
+int catalogue_message_sweep(struct catalogue *c, struct err *err);
+
 #endif

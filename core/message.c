@@ -4,9 +4,10 @@
  *   <sha512 of the message>.smime    as received
  *   <sha512 of the message>.json     what the verifier took out of it; its SHA-512 is in the row
  *
- * Files are written whole (temporary file, fsync, rename) before the transaction that refers to
- * them, and removed only when the catalogue is checked and no subscription refers to them: a
- * reader with an old row finds its message until then.
+ * Files are written whole (temporary file, fsync, rename) in the transaction that refers to them,
+ * under its lock, and removed under that lock when no row refers to them: when the catalogue is
+ * checked, and after lists were refreshed and the daemon has seen it.  Who still has an old row and
+ * finds no message looks at the row again.
  */
 #include "config.h"
 #include "catalogue_impl.h"
@@ -197,6 +198,36 @@ int
 message_sweep(struct catalogue *c, struct err *err)
 {
 	return each_name(c, sweep_name, NULL, err);
+}
+
+static int
+note_unused(struct catalogue *c, const char *name, void *arg, struct err *err)
+{
+	bool used = true, *any = arg;
+	struct digest d;
+	int rc = 0;
+
+	if (is_message(name, &d))
+		rc = message_is_used(c, &d, &used, err);
+	*any = *any || !used;
+	return rc;
+}
+
+int
+catalogue_message_sweep(struct catalogue *c, struct err *err)
+{
+	struct cat_scope scope;
+	bool any = false;
+	int rc = each_name(c, note_unused, &any, err);
+
+	/* Mostly there is nothing to do, and then nobody need wait for a lock. */
+	if (rc != 0 || !any)
+		return rc;
+	rc = cat_scope_begin(c, &scope, err);
+	if (rc != 0)
+		return rc;
+	rc = message_sweep(c, err);
+	return cat_scope_end(c, &scope, rc, err);
 }
 
 struct found {

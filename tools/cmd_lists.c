@@ -543,5 +543,7 @@ cmd_update(struct ctl *ctl, const struct options *opt, char **args, size_t n)
 		jsonw_close(w, ']');
 	if (n == 0 && !opt->dry_run && apply_time(ctl, &err) != 0)
 		u.status = ctl_last_failure(u.status, ctl_fail(ctl, &err));
+	if (!opt->dry_run && ctl_sweep_messages(ctl, &err) != 0)
+		u.status = ctl_last_failure(u.status, ctl_fail(ctl, &err));
 	return u.status;
 }

@@ -248,6 +248,16 @@ ctl_transaction(struct ctl *ctl, int (*fn)(struct ctl *ctl, void *arg, struct er
 }
 
 int
+ctl_sweep_messages(struct ctl *ctl, struct err *err)
+{
+	/* A reader in the mount is not to be led to what is gone. */
+	if (ctl->poke)
+		control_poke(ctl->conf);
+	ctl->poke = false;
+	return catalogue_message_sweep(ctl->catalogue, err);
+}
+
+int
 ctl_find_image(struct ctl *ctl, const char *what, struct image_row *row, struct err *err)
 {
 	int rc;

@@ -80,6 +80,9 @@ int ctl_usage(struct ctl *ctl, const char *verb, const char *fmt, ...)
 int ctl_transaction(struct ctl *ctl, int (*fn)(struct ctl *ctl, void *arg, struct err *err),
 		    void *arg, struct err *err);
 
+/* After a refresh: the messages of lists that were replaced go, when the daemon knows of it. */
+int ctl_sweep_messages(struct ctl *ctl, struct err *err);
+
 /* Finds a live image; the caller image_row_release()s it in every case. */
 int ctl_find_image(struct ctl *ctl, const char *what, struct image_row *row, struct err *err);
 

@@ -449,6 +449,8 @@ update_all(struct vmc *v)
 	free(ids.at);
 	if (vmc_apply_time(v, &err) != 0)
 		status = ctl_last_failure(status, vmc_fail(v, FATC, &err));
+	if (ctl_sweep_messages(&v->ctl, &err) != 0)
+		status = ctl_last_failure(status, vmc_fail(v, FATC, &err));
 	return status;
 }
 

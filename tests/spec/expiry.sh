@@ -232,6 +232,13 @@ check 'with an age as expire_keep the last expiry counts' now_is $((start + 2))
 
 mount_down
 PKI_LIST_EXPIRES=$(utc '+2 seconds') publish alice soon.list soon 3 "$fig" && ctl -q update soon
+# Of four lists, and of some of their earlier signers.
+few_messages() {
+	local messages=("$SITE"/state/messages/*.smime)
+
+	[ ${#messages[@]} -le 8 ]
+}
+check 'lists that were replaced before are not kept' few_messages
 will_expire() {
 	[[ $(ctl expire 2>&1) =~ ^1\ images\ expired ]]
 }
