@@ -595,8 +595,9 @@ inspect(struct catalogue *c, unsigned flags, const struct catalogue_hooks *hooks
 		rc = check(c, flags, hooks, why);
 	else if (rc == 0 && (flags & CATALOGUE_CREATE) != 0)
 		rc = catalogue_check_decisions(c, why);
-	if (rc == 0 && stale)
-		rc = site_write(c, why);
+	/* The rows have it; whoever opens them next tries again. */
+	if (rc == 0 && stale && site_write(c, why) != 0)
+		say(hooks, why->text);
 	return rc;
 }
 

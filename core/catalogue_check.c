@@ -11,9 +11,9 @@
  *   - each row of metadata: its seal; each event: that it is JSON
  * A difference is -EUCLEAN: the catalogue is damaged and will be rebuilt.  (What file_prefix was
  * when a message was accepted is not known any more: for the comparison any will do, and where it
- * decided which of two entries stands, either.)  A damaged
- * message file harms its own subscription only: its images are hidden until the list has been
- * fetched again.
+ * decided which of two entries stands, either.)  A damaged message file harms its own subscription
+ * only: its images are hidden until the list has been fetched again.
+ *
  * An image that is missing from the live view costs no trust: the stored list is applied again.  So
  * are all lists once after an upgrade, because the version before may not have read all of them.
  */
@@ -112,21 +112,36 @@ check_expired_names(struct catalogue *c, struct err *err)
 	return rc;
 }
 
+typedef int format_fn(struct catalogue *c, struct buf *out, struct err *err);
+
+static int
+site_differs(struct catalogue *c, const struct buf *file, format_fn *format, bool *differs,
+	     struct err *err)
+{
+	CLEANUP_BUF struct buf ours = BUF_INIT;
+	int rc = format(c, &ours, err);
+
+	*differs = rc == 0 && (ours.len != file->len || memcmp(ours.data, file->data, file->len) != 0);
+	return rc;
+}
+
 /* Only when both are of the same decision; otherwise one of the two is just being written. */
 static int
 check_site(struct catalogue *c, struct err *err)
 {
 	CLEANUP_BUF struct buf file = BUF_INIT;
-	CLEANUP_BUF struct buf ours = BUF_INIT;
 	CLEANUP_FREE char *serial = catalogue_note_get(c, "site_serial");
 	struct site *site = NULL;
-	int rc;
+	bool differs = false;
+	int rc = 0;
 
 	if (site_read(c->state_dir, &site, &file, NULL) != 0)
 		return 0;
-	rc = site_format(c, &ours, err);
-	if (rc == 0 && serial != NULL && strtoll(serial, NULL, 10) == site->serial &&
-	    (ours.len != file.len || memcmp(ours.data, file.data, file.len) != 0))
+	if (serial != NULL && strtoll(serial, NULL, 10) == site->serial)
+		rc = site_differs(c, &file, site_format, &differs, err);
+	if (rc == 0 && differs)
+		rc = site_differs(c, &file, site_format_before, &differs, err);
+	if (rc == 0 && differs)
 		rc = err_set(err, EUCLEAN,
 			     "endorsers, subscriptions or selections differ from site.json");
 	site_free(site);

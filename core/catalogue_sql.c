@@ -370,6 +370,11 @@ static const char *const statements[N_SQL] = {
 	" UNION SELECT identifier FROM wish WHERE subscription = ?1 AND selected = 1 ORDER BY 1",
 /* Where new images are refused, what is accepted is a decision; and so is what is not selected. */
 [SQL_IMAGE_DEFINED_OF] = "SELECT i.identifier FROM image i JOIN subscription s"
+	" ON s.id = i.subscription WHERE s.id = ?1 AND (s.new_images = 'refuse'"
+	" OR (s.select_new = 'all' AND i.selected = 0))"
+	" UNION SELECT identifier FROM wish WHERE subscription = ?1 AND selected = 0 ORDER BY 1",
+/* As versions before wrote it, which did not know of those that were deselected. */
+[SQL_IMAGE_DEFINED_BEFORE] = "SELECT i.identifier FROM image i JOIN subscription s"
 	" ON s.id = i.subscription WHERE s.id = ?1 AND s.new_images = 'refuse'"
 	" UNION SELECT identifier FROM wish WHERE subscription = ?1 AND selected = 0 ORDER BY 1",
 [SQL_IMAGE_ANY_OF] = "SELECT 1 FROM image WHERE subscription = ?1 LIMIT 1",

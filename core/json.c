@@ -272,7 +272,8 @@ refuse_source(const struct scan *s, const json_error_t *error, struct err *err)
 }
 
 static int
-parse(const void *data, size_t len, ptrdiff_t string_max, struct json **out, struct err *err)
+parse(const void *data, size_t len, int bytes_max, ptrdiff_t string_max, struct json **out,
+      struct err *err)
 {
 	static pthread_once_t seeded = PTHREAD_ONCE_INIT;
 	struct scan s = { .at = data, .string_max = string_max, .copied = data };
@@ -282,9 +283,8 @@ parse(const void *data, size_t len, ptrdiff_t string_max, struct json **out, str
 
 	pthread_once(&seeded, set_up);
 	buf_init(&s.patched);
-	if (len > LIMIT_MESSAGE_BYTES) {
-		rc = err_refuse(err, CODE_LIMIT, "a JSON text of more than %d bytes",
-				LIMIT_MESSAGE_BYTES);
+	if (len > (size_t)bytes_max) {
+		rc = err_refuse(err, CODE_LIMIT, "a JSON text of more than %d bytes", bytes_max);
 		goto out;
 	}
 	s.end = s.at + len;
@@ -310,13 +310,13 @@ out:
 int
 json_parse(const void *data, size_t len, struct json **out, struct err *err)
 {
-	return parse(data, len, LIMIT_JSON_STRING, out, err);
+	return parse(data, len, LIMIT_MESSAGE_BYTES, LIMIT_JSON_STRING, out, err);
 }
 
 int
 json_parse_written(const void *data, size_t len, struct json **out, struct err *err)
 {
-	return parse(data, len, 6 * LIMIT_JSON_STRING, out, err);
+	return parse(data, len, LIMIT_SITE_BYTES, 6 * LIMIT_JSON_STRING, out, err);
 }
 
 /* Jansson's accessors take some values without const, and write to none. */

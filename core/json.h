@@ -29,7 +29,7 @@ struct json;	/* borrowed from its document unless stated otherwise */
  * is written).  The caller json_free()s *out.
  */
 int json_parse(const void *data, size_t len, struct json **out, struct err *err);
-/* The same for what jsonw wrote: an escape makes six bytes of one. */
+/* The same for what we wrote: up to LIMIT_SITE_BYTES, and an escape makes six bytes of one. */
 int json_parse_written(const void *data, size_t len, struct json **out, struct err *err);
 void json_free(struct json *doc);
 

@@ -13,6 +13,7 @@
 _Static_assert(sizeof(off_t) == 8 && sizeof(time_t) == 8, "files and dates need 64 bits");
 
 #define LIMIT_MESSAGE_BYTES (16 << 20)	/* a 60 MiB message costs CMS 4.4 s and 329 MB */
+#define LIMIT_SITE_BYTES (128 << 20)	/* site.json: the names of all images several times */
 #define LIMIT_IMAGES_PER_LIST 20000
 #define LIMIT_IMAGES_ALL 100000		/* as rpki-client's manifest entries */
 #define LIMIT_JSON_DEPTH 32

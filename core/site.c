@@ -15,6 +15,9 @@
  *     "sha512": "<of every byte before this line>"
  *   }
  *
+ * "defined" are images that an admin has spoken of without selecting them: accepted where new ones
+ * are refused, deselected where new ones are selected.  Versions before left out the latter.
+ *
  * The last four of a subscription are left out where nothing was decided, so that a file of a
  * version that did not know them is what would be written today.
  *
@@ -66,6 +69,7 @@ write_endorser(void *arg, const struct endorser_row *r)
 
 struct site_writer {
 	struct catalogue *c;
+	bool before;			/* as versions before wrote it */
 	struct jsonw w;
 	struct err *err;
 };
@@ -131,17 +135,19 @@ write_subscription(void *arg, const struct subscription_row *r)
 	if (r->trust_anchor != ANCHOR_NONE)
 		jsonw_string(&s->w, "trust_anchor", anchor_words[r->trust_anchor]);
 	if (rc == 0)
-		rc = write_names_if_any(s, "defined", SQL_IMAGE_DEFINED_OF, r->id);
+		rc = write_names_if_any(
+			s, "defined", s->before ? SQL_IMAGE_DEFINED_BEFORE : SQL_IMAGE_DEFINED_OF,
+			r->id);
 	if (rc == 0)
 		rc = write_names_if_any(s, "pinned", SQL_PIN_OF, r->id);
 	jsonw_close(&s->w, '}');
 	return rc;
 }
 
-int
-site_format(struct catalogue *c, struct buf *out, struct err *err)
+static int
+format(struct catalogue *c, bool before, struct buf *out, struct err *err)
 {
-	struct site_writer s = { .c = c, .err = err };
+	struct site_writer s = { .c = c, .before = before, .err = err };
 	CLEANUP_FREE char *serial = NULL;
 	char hex[DIGEST_HEX + 1];
 	struct digest sum;
@@ -167,6 +173,18 @@ site_format(struct catalogue *c, struct buf *out, struct err *err)
 	digest_hex(&sum, hex);
 	buf_printf(out, "%s%s\"\n}\n", checksum_key, hex);
 	return rc;
+}
+
+int
+site_format(struct catalogue *c, struct buf *out, struct err *err)
+{
+	return format(c, false, out, err);
+}
+
+int
+site_format_before(struct catalogue *c, struct buf *out, struct err *err)
+{
+	return format(c, true, out, err);
 }
 
 static int
@@ -337,7 +355,7 @@ site_read(int state_dir, struct site **out, struct buf *raw, struct err *err)
 	int rc;
 
 	*out = NULL;
-	rc = io_read_file(state_dir, "site.json", LIMIT_MESSAGE_BYTES, text);
+	rc = io_read_file(state_dir, "site.json", LIMIT_SITE_BYTES, text);
 	if (rc == -ENOENT)
 		return err_set(err, ENOENT, "there is no site.json");
 	if (rc < 0)
@@ -345,7 +363,7 @@ site_read(int state_dir, struct site **out, struct buf *raw, struct err *err)
 	if (!checksum_holds(text))
 		return err_refuse(err, CODE_CORRUPT,
 				  "site.json is damaged: its checksum does not hold");
-	if ((rc = json_parse(text->data, text->len, &doc, err)) != 0)
+	if ((rc = json_parse_written(text->data, text->len, &doc, err)) != 0)
 		return rc;
 	site = xcalloc(1, sizeof(*site));
 	if (read_site(doc, site))

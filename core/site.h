@@ -68,6 +68,7 @@ void site_free(struct site *site);
 
 /* What site.json should hold now; in a transaction of the caller, or in the open one. */
 int site_format(struct catalogue *c, struct buf *out, struct err *err);
+int site_format_before(struct catalogue *c, struct buf *out, struct err *err);
 
 /* Writes it: after a commit, never in a transaction.  The last writer writes the newest state. */
 int site_write(struct catalogue *c, struct err *err);

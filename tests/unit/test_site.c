@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <signal.h>
 #include <sys/wait.h>
+#include "core/catalogue_impl.h"
 #include "core/cleanup.h"
 #include "core/io.h"
 #include "core/site.h"
@@ -221,6 +222,45 @@ superseded(void **state)
 }
 
 static void
+superseded_by_refresh(void **state)
+{
+	struct fixture *f = *state;
+	int64_t sub = subscribe(f, LIST, SELECT_NONE);
+
+	publish(f, sub, "1", ENTRIES(IMG("a", "1", 'a')));
+	publish(f, sub, "2", ENTRIES(IMG("a", "1", 'a'), IMG("b", "1", 'b')));
+	assert_int_equal(count_messages(f), 4);
+	assert_int_equal(catalogue_message_sweep(f->c, &f->err), 0);
+	assert_int_equal(count_messages(f), 2);
+	fixture_reopen(f, CATALOGUE_CHECK);
+	assert_image(f, "b", "live unselected 1");
+	assert_int_equal(f->said.len, 0);
+}
+
+static void
+being_written(void **state)
+{
+	struct fixture *f = *state, other = *f;
+	int64_t sub = subscribe(f, LIST, SELECT_NONE);
+	struct digest d = content('d');
+
+	publish(f, sub, "1", ENTRIES(IMG("a", "1", 'a')));
+	assert_int_equal(fixture_open(&other, 0), 0);
+	assert_int_equal(catalogue_begin(other.c, &f->err), 0);
+	/* Nobody is waited for where there is nothing to do. */
+	f->c->wait_ms = 50;
+	assert_int_equal(catalogue_message_sweep(f->c, &f->err), 0);
+	assert_int_equal(message_write(other.c, &d, "m", 1, "p", 1, &f->err), 0);
+	assert_int_not_equal(catalogue_message_sweep(f->c, &f->err), 0);
+	assert_int_equal(f->err.code, CODE_BUSY);
+	assert_int_equal(count_messages(f), 4);
+	catalogue_rollback(other.c);
+	catalogue_close(other.c);
+	assert_int_equal(catalogue_message_sweep(f->c, &f->err), 0);
+	assert_int_equal(count_messages(f), 2);
+}
+
+static void
 not_there(void **state)
 {
 	struct fixture *f = *state;
@@ -320,6 +360,8 @@ main(void)
 		T("a decision that was rolled back is not in site.json", rolled_back),
 		T("message and payload are stored byte for byte", stored_verbatim),
 		T("superseded messages go at the next check, foreign files stay", superseded),
+		T("superseded messages go after a refresh", superseded_by_refresh),
+		T("a message that another process is about to name stays", being_written),
 		T("without a catalogue the message says how to begin", not_there),
 		T("B19 a lost catalogue without site.json is not taken for a new site",
 		  lost_with_marker),
