@@ -606,8 +606,8 @@ apply_stored(struct catalogue *c, int64_t subscription, int64_t now, struct err 
 
 /* ---- preview --------------------------------------------------------------------------------- */
 
-static int
-by_text(const void *a, const void *b)
+int
+cat_by_text(const void *a, const void *b)
 {
 	return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
@@ -626,7 +626,7 @@ preview_leaving(void *arg, const struct image_row *r)
 	struct preview *p = arg;
 	const char *key = r->meta.value[FIELD_ID];
 
-	if (p->n > 0 && bsearch(&key, p->names, p->n, sizeof(*p->names), by_text) != NULL)
+	if (p->n > 0 && bsearch(&key, p->names, p->n, sizeof(*p->names), cat_by_text) != NULL)
 		return 0;
 	p->apply->result->removed++;
 	return p->fn(p->arg, "remove", key, r->meta.value[FIELD_TITLE]);
@@ -686,7 +686,7 @@ catalogue_preview_list(struct catalogue *c, const struct subscription_row *sub,
 		if (rc == 0)
 			rc = preview_entry(&p, &list->images[i], &d);
 	}
-	qsort(names, p.n, sizeof(*names), by_text);
+	qsort(names, p.n, sizeof(*names), cat_by_text);
 	if (rc == 0 && sub->id != 0)
 		rc = catalogue_image_each(c, sub->id, true, preview_leaving, &p, err);
 	return rc;

@@ -160,6 +160,25 @@ catalogue_check_decisions(struct catalogue *c, struct err *err)
 	return rc;
 }
 
+/* ---- sorted tables of pointers -------------------------------------------------------------- */
+
+typedef int order_fn(const void *a, const void *b);
+
+/* Of those equal to *key, which is a pointer as theirs, the first; n: there is none. */
+static size_t
+find_first(const void *key, const void *table, size_t n, order_fn *order)
+{
+	const char *start = table, *at = NULL;
+
+	if (n > 0)
+		at = bsearch(key, table, n, sizeof(void *), order);
+	if (at == NULL)
+		return n;
+	while (at > start && order(at - sizeof(void *), key) == 0)
+		at -= sizeof(void *);
+	return (size_t)(at - start) / sizeof(void *);
+}
+
 /* ---- one subscription ------------------------------------------------------------------------ */
 
 /* Entries of a parsed list in order of identifier, of which there may be several with one. */
@@ -192,20 +211,18 @@ static const struct imagelist_image *
 index_find(const struct index *index, const char *identifier, const struct digest *seal)
 {
 	struct imagelist_image key = { .identifier = xstrdup(identifier) };
-	const struct imagelist_image *key_p = &key, **at = NULL, **end = index->entry + index->n;
-	struct digest found;
-	bool same = false;
+	const struct imagelist_image *key_p = &key, *same = NULL;
+	size_t i = find_first(&key_p, index->entry, index->n, by_identifier);
 
-	if (index->n > 0)
-		at = bsearch(&key_p, index->entry, index->n, sizeof(*index->entry), by_identifier);
-	while (at != NULL && at > index->entry && by_identifier(at - 1, &key_p) == 0)
-		at--;
-	for (; at != NULL && at < end && !same && by_identifier(at, &key_p) == 0; at++) {
-		meta_seal(&(*at)->meta, &found);
-		same = digest_equal(&found, seal);
+	for (; i < index->n && same == NULL && by_identifier(&index->entry[i], &key_p) == 0; i++) {
+		struct digest found;
+
+		meta_seal(&index->entry[i]->meta, &found);
+		if (digest_equal(&found, seal))
+			same = index->entry[i];
 	}
 	free(key.identifier);
-	return same ? at[-1] : NULL;
+	return same;
 }
 
 static bool
@@ -292,17 +309,11 @@ read_refused(struct catalogue *c, int64_t subscription, struct names *names, str
 	return rc;
 }
 
-static int
-by_text(const void *a, const void *b)
-{
-	return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
 static bool
 names_have(const struct names *names, const char *text)
 {
 	return names->n > 0 &&
-	       bsearch(&text, names->text, names->n, sizeof(*names->text), by_text) != NULL;
+	       bsearch(&text, names->text, names->n, sizeof(*names->text), cat_by_text) != NULL;
 }
 
 int
@@ -482,14 +493,10 @@ static int
 check_entry(void *arg, const struct attestation_entry *row)
 {
 	struct attested *index = arg;
-	const struct attestation_entry **at = NULL, **end = index->entry + index->n;
+	size_t i = find_first(&row, index->entry, index->n, by_sha512);
 
-	if (index->n > 0)
-		at = bsearch(&row, index->entry, index->n, sizeof(*index->entry), by_sha512);
-	while (at != NULL && at > index->entry && by_sha512(at - 1, &row) == 0)
-		at--;
-	for (; at != NULL && at < end && by_sha512(at, &row) == 0; at++)
-		if (is_entry(*at, row))
+	for (; i < index->n && by_sha512(&index->entry[i], &row) == 0; i++)
+		if (is_entry(index->entry[i], row))
 			return 0;
 	return err_set(index->err, EUCLEAN, "block digests of '%s' are not what was signed",
 		       row->identifier);

@@ -258,6 +258,8 @@ int apply_subscription(struct catalogue *c, int64_t id, const struct imagelist *
 		       int64_t now, struct err *err);
 /* Applies the stored payload of a subscription once more (its signer is trusted already). */
 int apply_stored(struct catalogue *c, int64_t subscription, int64_t now, struct err *err);
+/* The order of a table of strings, for qsort() and bsearch(). */
+int cat_by_text(const void *a, const void *b);
 
 /* ---- message.c ------------------------------------------------------------------------------- */
 
