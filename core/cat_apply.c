@@ -494,13 +494,15 @@ apply_rows(struct catalogue *c, const struct subscription_row *sub, const struct
 	}
 	if (rc == 0)
 		rc = remove_unnamed(&a, err);
+	if (rc == 0)
+		rc = departed_forget(c, sub->id, list->n_images, err);
 	/* Withdrawn images that this list names again are vouched for again. */
 	if (rc == 0)
 		rc = cat_run(c, SQL_EXPIRED_TRUST, ARGS(arg_text(sub->list_id), arg_int(sub->id)),
 			     err);
 	if (rc == 0)
 		rc = object_collect(c, err);
-	return rc;
+	return rc == 0 ? inode_collect(c, err) : rc;
 }
 
 int

@@ -1,8 +1,8 @@
 /*
  * cat_imagestate.c - what becomes of one image: it is selected, replaced, leaves, comes back.
  *
- * A row is kept for each identifier until its subscription is removed, so that a selection
- * outlives an image's absence.
+ * A row is kept for each identifier, so that a selection outlives an image's absence, until its
+ * subscription is removed or nobody would miss it (cat_forget.c).
  *
  *   live        the current list of a subscription in ok or failed names it, within its dates
  *   selected    the admin wants it (kept while it is not live)

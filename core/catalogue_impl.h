@@ -183,6 +183,13 @@ int image_swap_pending(struct catalogue *c, struct image_brief *b, struct err *e
 /* Available events if the image is live, selected, stored and not yet announced. */
 int image_announce(struct catalogue *c, int64_t id, int64_t now, struct err *err);
 
+/* ---- cat_forget.c: in the transaction that applies a list ------------------------------------ */
+
+/* Rows of images that left and that nobody decided on, all but the last LIMIT_DEPARTED_KEPT. */
+int departed_forget(struct catalogue *c, int64_t subscription, size_t n_listed, struct err *err);
+/* Inode numbers that nothing has. */
+int inode_collect(struct catalogue *c, struct err *err);
+
 /* ---- cat_object.c, cat_endorser.c, cat_event.c, cat_delivery.c ------------------------------- */
 
 /* Makes the object's row if there is none, and lets it be tried again. */

@@ -21,6 +21,13 @@ static const char *const statements[N_SQL] = {
 [SQL_INODE_OWNER] = "SELECT 1 FROM inode WHERE ino = ?1",
 [SQL_INODE_ADD] = "INSERT INTO inode VALUES (?1, ?2)",
 [SQL_INODE_DELETE] = "DELETE FROM inode WHERE ino = ?1",
+/* How many more there are than twice those in use. */
+[SQL_INODE_SURPLUS] = "SELECT (SELECT count(*) FROM inode) - 2 * ((SELECT count(*) FROM image)"
+	" + (SELECT count(*) FROM object) + (SELECT count(*) FROM expired)"
+	" + (SELECT count(*) FROM subscription) + (SELECT count(*) FROM endorser))",
+[SQL_INODE_COLLECT] = "DELETE FROM inode WHERE ino IN (SELECT ino FROM inode"
+	" EXCEPT SELECT ino FROM image EXCEPT SELECT ino FROM object EXCEPT SELECT ino FROM expired"
+	" EXCEPT SELECT ino FROM subscription EXCEPT SELECT ino FROM endorser LIMIT ?1)",
 
 /* endorsers */
 [SQL_ENDORSER_ADD] = "INSERT INTO endorser (ino, name, dir, allow_sha1, any_purpose, blocks_only)"
@@ -139,6 +146,14 @@ static const char *const statements[N_SQL] = {
 [SQL_IMAGE_NAME_TAKEN] = "SELECT 1 FROM image WHERE name = ?1",
 /* That are in force, but for one list. */
 [SQL_IMAGE_COUNT] = "SELECT count(*) FROM image WHERE live = 1 AND subscription <> ?1",
+/* A row without a live list, of which no more is known than of an image that was never listed. */
+[SQL_IMAGE_FORGOTTEN] = "SELECT id FROM (SELECT i.id FROM image i"
+	" JOIN subscription s ON s.id = i.subscription"
+	" WHERE s.id = ?1 AND i.live = 0 AND i.announced = 0 AND i.pending IS NULL"
+	" AND i.generation BETWEEN 1 AND s.generation - 1 AND s.new_images = 'accept'"
+	" AND i.selected = (s.select_new = 'all') AND NOT " IS_PINNED("i")
+	" ORDER BY i.generation DESC, i.id DESC LIMIT -1 OFFSET ?2) LIMIT ?3",
+[SQL_IMAGE_FORGET] = "DELETE FROM image WHERE id = ?1 RETURNING meta",
 [SQL_IMAGE_SET_LIVE] = "UPDATE image SET live = ?2 WHERE id = ?1",
 [SQL_IMAGE_SET_SELECTED] = "UPDATE image SET selected = ?2 WHERE id = ?1",
 [SQL_IMAGE_SET_ANNOUNCED] = "UPDATE image SET announced = ?2 WHERE id = ?1",

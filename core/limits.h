@@ -16,6 +16,8 @@ _Static_assert(sizeof(off_t) == 8 && sizeof(time_t) == 8, "files and dates need 
 #define LIMIT_SITE_BYTES (128 << 20)	/* site.json: the names of all images several times */
 #define LIMIT_IMAGES_PER_LIST 20000
 #define LIMIT_IMAGES_ALL 100000		/* as rpki-client's manifest entries */
+#define LIMIT_DEPARTED_KEPT 1000	/* of one list: images that left it and nobody decided on */
+#define LIMIT_INODES_UNUSED 1000	/* numbers beyond twice those in use */
 #define LIMIT_JSON_DEPTH 32
 #define LIMIT_JSON_STRING (64 << 10)
 #define LIMIT_JSON_KEYS 256
