@@ -17,7 +17,8 @@
  * "Withdrawing" writes history: an expired row when someone may have seen bytes or wished for
  * them, Expire events when Available ones had been sent.  An expired row without stored bytes is
  * born purged.  Part of the bytes count as stored unless they are distrusted: who reads them block
- * by block is to go on, and the engine drops what nobody has open.
+ * by block is to go on, a stream whose last bytes are just becoming durable ends as the version
+ * that left, and the engine drops the rest.  Of a pending version only blocks can have been read.
  */
 #include "config.h"
 #include "catalogue_impl.h"

@@ -13,7 +13,8 @@
  * one may be degraded besides: bad blocks could not be healed.
  *
  * A row exists while a live image or an unpurged expired one names the digest; a verified one is
- * never dropped, because then its file would be a stranger in the store.
+ * never dropped, because then its file would be a stranger in the store.  Nor is one that notes
+ * where a transfer began (etag_url), before the engine has cleared away what came of it.
  */
 #include "config.h"
 #include "catalogue_impl.h"

@@ -241,9 +241,11 @@ static const char *const statements[N_SQL] = {
 	" UNION ALL SELECT m.uri, x.list_id, x.id FROM expired x JOIN meta m ON m.id = x.meta"
 	" WHERE " WITHDRAWN("x", "?1") " AND NOT " LIVE_NAMES("?1") ")"
 	" GROUP BY uri ORDER BY min(id)",
+/* Not one that nobody names any more: its file would be nobody's. */
 [SQL_OBJECT_VERIFIED] = "UPDATE object SET state = 'verified', tries = 0, next_try = 0, code = 0,"
 	" error = '', etag = '', etag_url = '', fetched = ?2, tree = ?3, degraded = 0, corrupt = 0"
-	" WHERE digest = ?1",
+	" WHERE digest = ?1 AND (state = 'verified' OR " LIVE_NAMES("?1")
+	" OR " EXPIRED_NAMES("?1", "") ")",
 [SQL_OBJECT_FAILED] = "UPDATE object SET state = 'failed', code = ?2, error = ?3,"
 	" tries = tries + ?4, next_try = ?5 WHERE digest = ?1 AND state <> 'verified'",
 /* What was signed contradicts itself, and will until something else is signed. */
@@ -257,7 +259,7 @@ static const char *const statements[N_SQL] = {
 	" next_try = 0, fetched = 0, tree = NULL, degraded = 0, strict_reason = '',"
 	" corrupt = max(corrupt, state = 'verified') WHERE digest = ?1",
 [SQL_OBJECT_EVICTED] = "UPDATE object SET state = 'missing', fetched = 0, tree = NULL,"
-	" degraded = 0, strict_reason = '' WHERE digest = ?1",
+	" etag = '', etag_url = '', degraded = 0, strict_reason = '' WHERE digest = ?1",
 /* Lists before attestations, each in the order of their images. */
 [SQL_OBJECT_SIDECARS] = "SELECT uri, list_id FROM ("
 	"SELECT CASE m.verity_uri WHEN '' THEN m.uri || '.fsv' ELSE m.verity_uri END AS uri,"
@@ -296,7 +298,8 @@ static const char *const statements[N_SQL] = {
 	" code = CASE WHEN degraded = 1 THEN 0 ELSE code END WHERE digest = ?1",
 [SQL_OBJECT_DISAGREEING] = "SELECT digest, size FROM object o WHERE (SELECT count(*) FROM ("
 	ROOTS("o.digest", "o.size") ")) > 1 ORDER BY id",
-[SQL_OBJECT_COLLECT] = "DELETE FROM object WHERE state <> 'verified'"
+/* By its row the engine finds what came of a transfer, and clears it away. */
+[SQL_OBJECT_COLLECT] = "DELETE FROM object WHERE state <> 'verified' AND etag_url = ''"
 	" AND NOT " LIVE_NAMES("object.digest") " AND NOT " EXPIRED_NAMES("object.digest", ""),
 [SQL_OBJECT_RIVAL_SIZE] = "SELECT 1 FROM image i"
 	" WHERE i.live = 1 AND (i.sha512 = ?1 OR i.pending_sha512 = ?1) AND i.identifier <> ?2"

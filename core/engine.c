@@ -204,8 +204,10 @@ run_job(struct engine *e, struct job *job)
 		if (job->state == before)
 			continue;
 		/* Readers have been given these bytes, but the disk did not keep them. */
-		if (before == JOB_STORING && job->state == JOB_BACKOFF)
+		if (before == JOB_STORING && job->state == JOB_BACKOFF) {
 			engine_tell_lost(e, &job->digest);
+			e->data_version = -1;	/* its row may be to be cleared away */
+		}
 		if (job->state == JOB_BACKOFF)
 			store_dismiss(e->config.store, &job->digest);
 		if (job->state == JOB_BACKOFF && job->result.code == CODE_FULL)

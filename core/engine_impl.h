@@ -238,6 +238,8 @@ void engine_rest_lazyjobs(struct engine *e);
  */
 void engine_review_lazyjobs(struct engine *e);
 void engine_drop_unwanted(struct engine *e);
+/* Certainly: no list names it, and none is awaited that may.  What is here of it can be deleted. */
+bool engine_is_nobodys(struct engine *e, const struct digest *d);
 void engine_end_lingering(struct engine *e);
 int engine_linger_wait(const struct engine *e);	/* ms until it is to be looked at, -1 never */
 

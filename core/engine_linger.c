@@ -137,7 +137,11 @@ engine_linger_wait(const struct engine *e)
 
 struct unwanted {
 	struct engine *e;
-	struct digest *items;
+	bool awaiting;			/* lists that may name any object */
+	struct leftover {
+		struct digest digest;
+		bool begun;		/* a transfer of it */
+	} *items;
 	size_t n;
 };
 
@@ -155,22 +159,28 @@ look_at(void *arg, const struct object_row *row)
 		engine_add_lazyjob(e, row)->withdrawn = true;
 		return 0;
 	}
+	/* Hidden, it may be, while its list cannot be believed; not so what is distrusted. */
+	if (u->awaiting && row->access != ACCESS_DISTRUSTED)
+		return 0;
 	/* A note of where its bytes came from is left by every transfer that began. */
 	if (row->etag_url[0] == '\0' && row->access == ACCESS_OK)
 		return 0;
 	u->items = xrealloc(u->items, (u->n + 1) * sizeof(*u->items));
-	u->items[u->n++] = row->digest;
+	u->items[u->n++] = (struct leftover){ row->digest, row->etag_url[0] != '\0' };
 	return 0;
 }
 
+/* It may be an object already whose row could not be written before it left. */
 static int
-abandon(struct engine *e, const struct digest *d, struct err *err)
+abandon(struct engine *e, const struct leftover *l, struct err *err)
 {
-	int rc;
+	const struct digest *d = &l->digest;
+	int rc = l->begun ? store_object_remove(e->config.store, d, err) : 0;
 
 	store_partial_drop(e->config.store, d);
 	store_blocks_drop(e->config.store, d);
-	rc = catalogue_begin(e->catalogue, err);
+	if (rc == 0)
+		rc = catalogue_begin(e->catalogue, err);
 	if (rc == 0)
 		rc = catalogue_object_abandoned(e->catalogue, d, err);
 	if (rc == 0)
@@ -180,17 +190,32 @@ abandon(struct engine *e, const struct digest *d, struct err *err)
 	return rc;
 }
 
+bool
+engine_is_nobodys(struct engine *e, const struct digest *d)
+{
+	bool awaiting = catalogue_lists_awaited(e->catalogue) != 0;
+	struct object_row row;
+	int rc = catalogue_object_get(e->catalogue, d, &row, NULL);
+
+	if (rc == 0 && (row.wanted || row.state == OBJECT_VERIFIED || row.access == ACCESS_OK))
+		awaiting = true;
+	else if (rc == 0 && row.access == ACCESS_DISTRUSTED)
+		awaiting = false;
+	object_row_release(&row);
+	return (rc == 0 || rc == -ENOENT) && !awaiting;
+}
+
 void
 engine_drop_unwanted(struct engine *e)
 {
-	struct unwanted u = { .e = e };
+	struct unwanted u = { .e = e, .awaiting = catalogue_lists_awaited(e->catalogue) != 0 };
 	struct err err = { 0 };
 	char hex[DIGEST_HEX + 1];
 
 	if (catalogue_object_each(e->catalogue, look_at, &u, &err) != 0)
 		log_err(LOG_LVL_ERROR, "partial files", &err);
 	for (size_t i = 0; i < u.n; i++) {
-		digest_hex(&u.items[i], hex);
+		digest_hex(&u.items[i].digest, hex);
 		if (abandon(e, &u.items[i], &err) != 0)
 			log_err(LOG_LVL_ERROR, hex, &err);
 		else

@@ -50,6 +50,23 @@ note_verified(struct engine *e, struct lazyjob *job, struct err *err)
 	return catalogue_object_verified(e->catalogue, &job->digest, &job->root, stamp_now(), err);
 }
 
+/* It was distrusted, say, while it was being checked: nobody names it any more. */
+static void
+disown(struct engine *e, struct lazyjob *job, const struct err *why)
+{
+	struct digest d = job->digest;
+	struct err err = { 0 };
+
+	engine_drop_lazyjob(e, job);
+	if (store_object_remove(e->config.store, &d, &err) != 0)
+		log_err(LOG_LVL_ERROR, "cache directory", &err);
+	engine_tell_lost(e, &d);
+	engine_answer(e, &d, why->rc, NULL, why);
+	engine_tell_activity(e, &d, false);
+	engine_drop_unwanted(e);
+	engine_rows_changed(e);
+}
+
 /* The file is in the store.  If the row cannot be written now, it can be later. */
 void
 engine_finish_lazyjob(struct engine *e, struct lazyjob *job)
@@ -62,8 +79,10 @@ engine_finish_lazyjob(struct engine *e, struct lazyjob *job)
 
 	if (engine_change_lazyjob(e, job, note_verified, &err) != 0) {
 		engine_log_lazyjob(LOG_LVL_ERROR, job, &err);
-		job->retry_at = io_monotonic_ms() + LIMIT_BACKOFF_MIN_MS;
 		blockfile_unref(f);
+		job->retry_at = io_monotonic_ms() + LIMIT_BACKOFF_MIN_MS;
+		if (err.rc == -ENOENT && engine_is_nobodys(e, &job->digest))
+			disown(e, job, &err);
 		return;
 	}
 	blockfile_set_complete(f);

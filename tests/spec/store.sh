@@ -357,4 +357,23 @@ check 'B25 no partial file is left' wait_for "$VMI_PATIENCE" no_partials "$SITE/
 check 'I11 verify finds nothing wrong' ctl verify --deep
 mount_down
 
+# A stream that was cut when its list went.
+images_up
+image_add left stall:50
+images_subscribe
+mount_up || bail 'no mount'
+cat "$(image left)" >/dev/null 2>&1 &
+reader=$!
+is_begun() {
+	[ -s "$(partial_of left)" ]
+}
+wait_for "$VMI_PATIENCE" is_begun || bail 'the image does not come'
+kill "$reader"
+mount_down
+check 'A04 a list is unsubscribed while one of its images is here in part' ctl -q unsubscribe "$SERVER/ok/list"
+check 'B25 the next start is a start' mount_up
+check 'B25 and clears the part away' wait_for "$VMI_PATIENCE" no_partials "$SITE/cache"
+check_is 'B25 to nowhere' 0 "$(quarantined "$(basename "$(partial_of left)")")"
+mount_down
+
 plan_done

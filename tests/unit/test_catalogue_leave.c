@@ -189,6 +189,96 @@ unsubscribe(void **state)
 	assert_int_equal(access_of(f, 'a'), ACCESS_EXPIRED);
 }
 
+/* ---- while they are being fetched ------------------------------------------------------------ */
+
+static void
+begin_content(struct fixture *f, char letter)
+{
+	struct digest d = content(letter);
+
+	if (catalogue_object_note_partial(f->c, &d, "https://example.org/image", "", &f->err) != 0)
+		fail_msg("%s", f->err.text);
+}
+
+/* As the engine, when it has cleared away what was here of it. */
+static void
+abandon_content(struct fixture *f, char letter)
+{
+	struct digest d = content(letter);
+	struct object_row row;
+
+	if (catalogue_object_abandoned(f->c, &d, &f->err) != 0)
+		fail_msg("%s", f->err.text);
+	assert_int_equal(catalogue_object_get(f->c, &d, &row, &f->err), -ENOENT);
+}
+
+static void
+replaced_while_stored(void **state)
+{
+	struct fixture *f = *state;
+	int64_t sub = subscribe(f, LIST, SELECT_ALL);
+
+	publish(f, sub, "1", ENTRIES(IMG("a", "1", 'a')));
+	begin_content(f, 'a');
+	publish(f, sub, "2", ENTRIES(IMG("a", "2", 'b')));
+	assert_image(f, "a", "live selected 2");
+	assert_expired(f, "a replaced");
+	store_content(f, 'a');
+	assert_int_equal(access_of(f, 'a'), ACCESS_EXPIRED);
+	assert_expired(f, "a replaced");
+}
+
+static void
+replaced_while_fetched(void **state)
+{
+	struct fixture *f = *state;
+	int64_t sub = subscribe(f, LIST, SELECT_ALL);
+
+	publish(f, sub, "1", ENTRIES(IMG("a", "1", 'a')));
+	begin_content(f, 'a');
+	publish(f, sub, "2", ENTRIES(IMG("a", "2", 'b')));
+	assert_int_equal(access_of(f, 'a'), ACCESS_EXPIRED);
+	abandon_content(f, 'a');
+	assert_expired(f, "a replaced purged");
+}
+
+static void
+distrusted_while_fetched(void **state)
+{
+	struct fixture *f = *state;
+	int64_t sub = subscribe(f, LIST, SELECT_ALL);
+	struct digest d = content('a');
+
+	publish(f, sub, "1", ENTRIES(IMG("a", "1", 'a'), IMG("b", "1", 'b')));
+	begin_content(f, 'a');
+	assert_int_equal(catalogue_unlink(f->c, "alice", sub, &f->err), 0);
+	assert_expired(f, "a endorser-unlinked distrusted purged, b endorser-unlinked distrusted"
+			  " purged");
+	assert_int_equal(access_of(f, 'a'), ACCESS_DISTRUSTED);
+	assert_int_equal(catalogue_object_verified(f->c, &d, NULL, NOW, &f->err), -ENOENT);
+	abandon_content(f, 'a');
+}
+
+static void
+pending_replaced_while_fetched(void **state)
+{
+	struct fixture *f = *state;
+	int64_t sub = subscribe(f, LIST, SELECT_ALL);
+	struct digest d = content('b');
+
+	publish(f, sub, "1", ENTRIES(IMG("a", "1", 'a')));
+	store_content(f, 'a');
+	publish(f, sub, "2", ENTRIES(IMG("a", "2", 'b')));
+	begin_content(f, 'b');
+	publish(f, sub, "3", ENTRIES(IMG("a", "3", 'c')));
+	assert_image(f, "a", "live selected 1 pending 3");
+	assert_expired(f, "");
+	assert_int_equal(catalogue_object_verified(f->c, &d, NULL, NOW, &f->err), -ENOENT);
+	abandon_content(f, 'b');
+}
+
+/* ---- names and subscriptions ----------------------------------------------------------------- */
+
 static void
 find_images(void **state)
 {
@@ -244,6 +334,14 @@ main(void)
 		T("a deselected image is withdrawn, and available at once when selected again",
 		  deselect),
 		T("A04 unsubscribing withdraws images and keeps the objects", unsubscribe),
+		T("a version that is replaced while its last bytes become durable is kept as the"
+		  " version that left", replaced_while_stored),
+		T("the row of a version that is replaced while it is fetched stays until its bytes"
+		  " are cleared away", replaced_while_fetched),
+		T("one that is distrusted while it is fetched is not stored any more, and its row"
+		  " says so", distrusted_while_fetched),
+		T("a waiting version that is replaced while it is fetched leaves no record",
+		  pending_replaced_while_fetched),
 		T("A07 an image is found by identifier, prefix or title; ambiguity is an error",
 		  find_images),
 		T("A05 subscribing twice is an error that shows no password", subscribe_twice),
