@@ -390,7 +390,8 @@ wait_ms(struct engine *e)
 	int wait = engine_timers_wait(e, now), blocks, events, room;
 
 	for (struct job *job = e->jobs; job != NULL; job = job->next)
-		if (job->state == JOB_BACKOFF && !job->gave_up)
+		if ((job->state == JOB_BACKOFF && !job->gave_up) ||
+		    (job->state == JOB_STORING && job->retry_at > 0))
 			wait = sooner(wait, job->retry_at - now);
 	if (control_has_watchers(e))
 		wait = sooner(wait, 250);

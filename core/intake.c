@@ -10,7 +10,8 @@
  *   VERIFIED  offset == size, the digests are the signed ones, the block file is made; the
  *             receiver is in store_commit()
  *   STORED    the object has its name; the partial is gone
- *   FAILED    why.rc < 0; the partial is gone or in quarantine
+ *   FAILED    why.rc < 0; the partial is gone or in quarantine, or whole, and for want of room or
+ *             descriptors not yet an object: the next try hashes it again, and fetches nothing
  *
  *   intake_new -> RUNNING (earlier bytes) or IDLE
  *   IDLE -> RUNNING by intake_feed

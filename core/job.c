@@ -153,13 +153,22 @@ errno_for_readers(const struct err *why)
 	return why->rc;
 }
 
+static int64_t
+backoff_ms(const struct job *job, int retry_after)
+{
+	uint32_t random = 0;
+
+	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) < 0)
+		random = 0;
+	return plan_backoff_ms(job->n_failed, random, retry_after);
+}
+
 /* The try is over without bytes to serve. */
 static void
 fail(struct job *job, const struct job_env *env, const struct err *why, bool counts, int retry_after)
 {
 	char hex[DIGEST_HEX + 1];
 	bool full = why->code == CODE_FULL;
-	uint32_t random = 0;
 	int64_t wait;
 	struct err e;
 
@@ -176,9 +185,7 @@ fail(struct job *job, const struct job_env *env, const struct err *why, bool cou
 	job->gave_up = job->tries >= LIMIT_TRIES;
 	if (job->gave_up)
 		store_partial_drop(env->store, &job->digest);
-	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) < 0)
-		random = 0;
-	wait = full ? LIMIT_ROOM_LOOK_MS : plan_backoff_ms(job->n_failed, random, retry_after);
+	wait = full ? LIMIT_ROOM_LOOK_MS : backoff_ms(job, retry_after);
 	job->failed_at = io_monotonic_ms();
 	job->retry_at = job->failed_at + wait;
 	env->counters->failed_tries += !full;
@@ -439,24 +446,57 @@ note_verified(struct job *job, const struct job_env *env, struct err *err)
 	return rc;
 }
 
+/*
+ * The object lies in the store, and who reads has its bytes.  If the row cannot be written now, it
+ * can be later: another try would fetch all of it again.  A command is not kept waiting; the next
+ * start adopts the object.
+ */
+static void
+note_later(struct job *job, const struct job_env *env, const struct err *why)
+{
+	char hex[DIGEST_HEX + 1];
+
+	catalogue_rollback(env->catalogue);
+	/* Nobody names it any more, or just now: the engine clears it away, or has it adopted. */
+	if (why->rc == -ENOENT || job->waiting) {
+		fail(job, env, why, false, 0);
+		job->gave_up = true;
+		return;
+	}
+	digest_hex(&job->digest, hex);
+	log_err(LOG_LVL_ERROR, hex, why);
+	/* It takes its room as an object already. */
+	store_dismiss(env->store, &job->digest);
+	job->n_failed++;
+	job->retry_at = io_monotonic_ms() + backoff_ms(job, 0);
+}
+
 static void
 finish(struct job *job, const struct job_env *env)
 {
 	char hex[DIGEST_HEX + 1];
 	struct err e = { 0 };
 
-	digest_hex(&job->digest, hex);
+	if (io_monotonic_ms() < job->retry_at)
+		return;
 	if (note_verified(job, env, &e) != 0) {
-		catalogue_rollback(env->catalogue);
-		/* The object lies in the store; the next start or try adopts it. */
-		fail(job, env, &e, false, 0);
+		note_later(job, env, &e);
 		return;
 	}
+	digest_hex(&job->digest, hex);
 	env->counters->fetched_bytes += job->size;
 	env->counters->fetched_images++;
 	drop_intake(job);
 	set_state(job, JOB_DONE);
 	log_info("%s: fetched and verified, %lld bytes", hex, (long long)job->size);
+}
+
+static void
+begin_storing(struct job *job)
+{
+	end_transfer(job);
+	job->retry_at = 0;
+	set_state(job, JOB_STORING);
 }
 
 /* Answers of the fetcher.  True if there was one. */
@@ -507,13 +547,11 @@ job_step(struct job *job, const struct job_env *env)
 			judge_short(job, env);
 		break;
 	case INTAKE_VERIFIED:
-		end_transfer(job);
-		set_state(job, JOB_STORING);
+		begin_storing(job);
 		break;
 	case INTAKE_STORED:
-		end_transfer(job);
 		if (job->state == JOB_RECEIVING)
-			set_state(job, JOB_STORING);	/* its answer is due before DONE */
+			begin_storing(job);	/* its answer is due before DONE */
 		else
 			finish(job, env);
 		break;

@@ -3,7 +3,8 @@
  *
  *   QUEUED     waits for a place among the fetch_parallel
  *   RECEIVING  intake open; a fetcher runs, or is about to
- *   STORING    verified, readers are answered, the file is being made durable
+ *   STORING    verified, readers are answered, the file is being made durable; then its row is
+ *              written, again at retry_at if that fails
  *   BACKOFF    the last try failed; result says why; tries again at retry_at (or never: gave_up)
  *   DONE       stored and in the catalogue; the engine drops the job
  *
@@ -53,7 +54,7 @@ struct job {
 	bool gave_up;			/* BACKOFF: no further try of this list version */
 	int tries;			/* counted failures, as in the object's row */
 	int n_failed;			/* failed tries in a row, for the back-off */
-	long long retry_at;		/* BACKOFF: monotonic ms */
+	long long retry_at;		/* BACKOFF, STORING (0: not tried): monotonic ms */
 	long long failed_at;		/* BACKOFF: monotonic ms of the last failure */
 	int64_t free_then;		/* BACKOFF for want of room: what the disk had, -1: not asked */
 	struct err result;		/* BACKOFF */

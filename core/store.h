@@ -110,8 +110,9 @@ void store_partial_drop(struct store *s, const struct digest *d);
 
 /*
  * data -> fdatasync -> tree -> fsync -> rename to objects/ab/<hex> -> fsync of the directories.
- * What has the name already goes to quarantine/ or lost+found/.  Any failure makes the partial
- * unusable: it is dropped.
+ * What has the name already goes to quarantine/ or lost+found/.  Without room for the tree it is an
+ * object without one.  A failure makes the partial unusable, and it is dropped; but not one that
+ * passes (room, descriptors) when the data are durable: the next try has all of it.
  */
 int store_commit(struct store *s, const struct digest *d, int fd, const struct vtree *tree,
 		 struct err *err);

@@ -9,7 +9,7 @@
  * tree that lies alone or not.  A tree in objects/ab whose image is still a partial is looked for
  * there too (stored.h).  In block mode the tree was written and synced when it was fetched, and
  * is only renamed.  If it is gone, the object is good all the same: it gets another one from a
- * whole pass.
+ * whole pass.  So does a stream for whose tree there is no room.
  *
  * Whatever has the object's name already was not hashed just now, as the partial was: it may be a
  * good copy that a crash left without a row, or a file that somebody put there.  It is exchanged
@@ -109,21 +109,41 @@ say_uncommitted(const struct store *s, int rc, const char *hex, struct err *err)
 	return err_set(err, errno, "cannot keep object '%s' in '%s': %m", hex, s->path);
 }
 
+/*
+ * Want of room or of descriptors passes, and what it may have cost is found by the next try, which
+ * hashes all that is here: the bytes stay for it.  Otherwise what is left in partial/ is of no use.
+ */
+static bool
+may_be_tried_again(int rc)
+{
+	return rc == -ENOSPC || rc == -EDQUOT || rc == -EMFILE || rc == -ENFILE ||
+	       rc == -ENOMEM || rc == -EROFS;
+}
+
 /* ---- a stream -------------------------------------------------------------------------------- */
 
 static int
-commit_stream(struct store *s, const char *hex, int fd, const struct vtree *tree)
+enter(struct store *s, const char *hex, const struct vtree *tree)
 {
 	CLEANUP_FD int shard = -1;
-	int rc = sync_data(s, hex, fd);
+	int rc = shard = store_enter_shard(s, hex);
 
-	if (rc != 0)
-		return rc;
-	rc = shard = store_enter_shard(s, hex);
 	if (rc < 0)
 		return rc;
 	rc = store_tree_put(s, tree, false, NULL);
-	return rc != 0 ? rc : name_durably(s, hex, shard, hex);
+	/* The bytes are all here: they are not thrown away for want of room for their tree. */
+	if (rc != 0 && rc != -ENOSPC && rc != -EDQUOT)
+		return rc;
+	return name_durably(s, hex, shard, hex);
+}
+
+static int
+commit_stream(struct store *s, const char *hex, int fd, const struct vtree *tree, bool *synced)
+{
+	int rc = sync_data(s, hex, fd);
+
+	*synced = rc == 0;
+	return rc != 0 ? rc : enter(s, hex, tree);
 }
 
 int
@@ -131,15 +151,17 @@ store_commit(struct store *s, const struct digest *d, int fd, const struct vtree
 	     struct err *err)
 {
 	char hex[DIGEST_HEX + 1];
+	bool synced;
 	int rc;
 
 	assert(digest_equal(&vtree_id(tree)->image, d));
 	digest_hex(d, hex);
-	rc = commit_stream(s, hex, fd, tree);
+	rc = commit_stream(s, hex, fd, tree, &synced);
 	store_measure(s, d);
 	if (rc == 0)
 		return 0;
-	store_partial_drop(s, d);
+	if (!synced || !may_be_tried_again(rc))
+		store_partial_drop(s, d);
 	return say_uncommitted(s, rc, hex, err);
 }
 
@@ -177,17 +199,6 @@ commit_blocks(struct store *s, const char *hex, int fd)
 		return rc;
 	rc = move_tree(s, shard, hex);
 	return rc != 0 ? rc : name_durably(s, blocks, shard, hex);
-}
-
-/*
- * Want of room or of descriptors passes, and what it may have cost is found by the next pass: the
- * blocks stay for it.  Otherwise what is left in partial/ is of no use.
- */
-static bool
-may_be_tried_again(int rc)
-{
-	return rc == -ENOSPC || rc == -EDQUOT || rc == -EMFILE || rc == -ENFILE ||
-	       rc == -ENOMEM || rc == -EROFS;
 }
 
 int

@@ -168,7 +168,7 @@ if [ -n "${VMI_SANITIZE:-}" ] || [ ! -e "${SHIM_SO:=$(dirname "$hostile")/shim.s
 	skip 'B04 B05 B06 B07 B08 a disk that fails' 'shim.so and sanitizers do not go together'
 else
 	images_up
-	for name in quota-1 quota-2 write-1 sync-1 short read-1 read-2 read-3 plain; do
+	for name in quota-1 quota-2 write-1 sync-1 row tree short read-1 read-2 read-3 plain; do
 		image_add "$name" ok
 	done
 	images_subscribe
@@ -209,6 +209,33 @@ else
 	check 'B06 it is fetched again, whole' reads_again sync-1
 	check_is 'B06 with a second request' 2 "$(requests sync-1)"
 	check 'B06 and stays' wait_for "$VMI_PATIENCE" state_is sync-1 verified
+	mount_down
+
+	# The state directory is full when the image has come.
+	shimmed SHIM_FAIL=xwrite:*:SQLITE_FULL SHIM_PATH=catalogue.db
+	arm
+	check 'B34 an image is read although nothing can be written to the catalogue' reads row
+	row_refused_twice() {
+		[ "$(grep -c "$(basename "$(object_of row)"): catalogue: no room" "$LOG")" -ge 2 ]
+	}
+	check 'B34 its row is tried again' wait_for "$VMI_PATIENCE" row_refused_twice
+	disarm
+	check 'B34 and written as soon as it can be' wait_for "$VMI_PATIENCE" state_is row verified
+	check_is 'B34 nothing was fetched a second time' 1 "$(requests row)"
+	check_is 'B34 nor is anything in quarantine' 0 "$(quarantined "$(basename "$(object_of row)")")"
+	mount_down
+
+	shimmed SHIM_FAIL=write:*:ENOSPC,pwrite:*:ENOSPC SHIM_PATH=.fsv
+	arm
+	check 'B02 an image is read although there is no room for its tree' reads tree
+	check 'B02 and stored' wait_for "$VMI_PATIENCE" state_is tree verified
+	check_not 'B02 without the tree' test -e "$(object_of tree).fsv"
+	disarm
+	mount_down
+	mount_up || bail 'no mount'
+	check 'B02 it is read by the next worker, too' reads tree --mode pread
+	check_is 'B02 nothing was fetched a second time' 1 "$(requests tree)"
+	check 'B02 and the tree is there' wait_for "$VMI_PATIENCE" test -e "$(object_of tree).fsv"
 	mount_down
 
 	shimmed SHIM_SHORT=read,pread,write,pwrite SHIM_EINTR=open,read,pread,write,pwrite,fsync,fdatasync,ftruncate,fallocate \

@@ -8,11 +8,13 @@
 #include "config.h"
 
 #include <poll.h>
+#include <sqlite3.h>
 #include <sys/eventfd.h>
 #include <sys/wait.h>
 
 #include "tests/unit/sitefixture.h"
 
+#include "core/catalogue_impl.h"
 #include "core/cleanup.h"
 #include "core/io.h"
 #include "core/job.h"
@@ -408,6 +410,83 @@ starts_again_after_a_bad_part(void **state)
 	assert_stored(b);
 }
 
+static void
+sql(struct bed *b, const char *text)
+{
+	if (sqlite3_exec(b->f->c->db, text, NULL, NULL, NULL) != SQLITE_OK)
+		fail_msg("%s", sqlite3_errmsg(b->f->c->db));
+}
+
+/* As long as this is there no row of a stored object can be written. */
+static void
+refuse_rows(struct bed *b)
+{
+	sql(b, "CREATE TEMP TRIGGER refuse BEFORE UPDATE ON object WHEN new.state = 'verified'"
+	       " BEGIN SELECT raise(ABORT, 'disk is full'); END");
+}
+
+static void
+accept_rows(struct bed *b)
+{
+	sql(b, "DROP TRIGGER refuse");
+}
+
+/* Until nothing more happens by itself. */
+static void
+step_to_rest(struct bed *b)
+{
+	long long end = io_monotonic_ms() + PATIENCE_MS;
+
+	while (job_is_active(b->job) && b->job->n_failed == 0 && io_monotonic_ms() < end)
+		job_step(b->job, &b->env);
+}
+
+static void
+writes_the_row_later(void **state)
+{
+	struct bed *b = *state;
+	struct store_usage usage;
+
+	skip_without_fetcher();
+	put(b, "a.img", bytes_signed, SIZE);
+	list_files(b, FILES("a.img"));
+	assert_int_equal(store_admit(b->store, &b->digest, SIZE, NULL, &b->f->err), 0);
+	refuse_rows(b);
+	start(b);
+	step_to_rest(b);
+	assert_int_equal(b->job->state, JOB_STORING);
+	assert_in_range(b->job->retry_at - io_monotonic_ms(), 0, 2000);
+	assert_int_equal(b->counters.failed_tries, 0);
+	assert_int_equal(store_usage(b->store, &usage, &b->f->err), 0);
+	assert_int_equal(usage.promised, 0);
+	assert_false(job_step(b->job, &b->env));
+	/* It cannot come a second time. */
+	put(b, "a.img", "", 0);
+	accept_rows(b);
+	finish(b);
+	assert_stored(b);
+	assert_int_equal(store_usage(b->store, &usage, &b->f->err), 0);
+	assert_int_equal(usage.quarantine, 0);
+}
+
+static void
+tells_a_command_at_once(void **state)
+{
+	struct bed *b = *state;
+
+	skip_without_fetcher();
+	put(b, "a.img", bytes_signed, SIZE);
+	list_files(b, FILES("a.img"));
+	refuse_rows(b);
+	start(b);
+	b->job->waiting = true;
+	step_to_rest(b);
+	assert_int_equal(b->job->state, JOB_BACKOFF);
+	assert_true(b->job->gave_up);
+	assert_non_null(strstr(b->job->result.text, "disk is full"));
+	assert_int_equal(close(store_object_open(b->store, &b->digest, SIZE, &b->f->err)), 0);
+}
+
 /* ---- failure --------------------------------------------------------------------------------- */
 
 static void
@@ -558,6 +637,10 @@ main(void)
 		TEST("readers get verified bytes before they are durable",
 		     answers_before_it_is_durable),
 		TEST("an image whose tree is the signed one is stored", takes_the_signed_tree),
+		TEST("B34 an object whose row cannot be written is not fetched again, its row is"
+		     " written later", writes_the_row_later),
+		TEST("B34 a command is told at once that the row could not be written",
+		     tells_a_command_at_once),
 		TEST("T32 a source that fails is followed by the next one",
 		     takes_the_source_that_works),
 		TEST("T08 a transfer goes on where an earlier run stopped",
