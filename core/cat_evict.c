@@ -65,6 +65,16 @@ catalogue_object_left(struct catalogue *c, const struct digest *d, struct err *e
 	return cat_change(c, SQL_LEAVING_DELETE, ARGS(arg_digest(d)), err);
 }
 
+int64_t
+catalogue_use_stamp(struct catalogue *c, int64_t now)
+{
+	int64_t newest = 0;
+
+	if (cat_int(c, SQL_NEWEST_USE, ARGS(), &newest, NULL, NULL) != 0 || newest <= now)
+		return now;
+	return newest + 1;
+}
+
 int
 catalogue_object_used(struct catalogue *c, const struct digest *d, int64_t now, struct err *err)
 {

@@ -483,7 +483,12 @@ int catalogue_evict_each(struct catalogue *c, int (*fn)(void *arg, const struct 
 /* Stored objects that only withdrawn images name. */
 int catalogue_withdrawn_each(struct catalogue *c, int (*fn)(void *arg, const struct digest *d),
 			     void *arg, struct err *err);
-/* Somebody used it; moves no rev. */
+/*
+ * What a use is noted as: now, but later than all that was noted before, whatever clock that was
+ * noted by: the one used last is the last to go.
+ */
+int64_t catalogue_use_stamp(struct catalogue *c, int64_t now);
+/* Somebody used it; never goes back, and moves no rev. */
 int catalogue_object_used(struct catalogue *c, const struct digest *d, int64_t now,
 			  struct err *err);
 /*

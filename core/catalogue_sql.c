@@ -313,10 +313,10 @@ static const char *const statements[N_SQL] = {
 [SQL_OBJECT_ADOPTABLE] = "SELECT digest, size FROM object WHERE state <> 'verified' ORDER BY id",
 
 /* Room */
-/* Later than now by more than a day: the clock was wrong when it was noted. */
-[SQL_OBJECT_USED] = "UPDATE object SET used = ?2 WHERE digest = ?1"
-	" AND (used < ?2 OR used > ?2 + 86400)",
-[SQL_EVICT_EACH] = "SELECT o.digest, o.state = 'verified', " WANTED("o.digest") ", "
+[SQL_OBJECT_USED] = "UPDATE object SET used = ?2 WHERE digest = ?1 AND used < ?2",
+[SQL_NEWEST_USE] = "SELECT coalesce(max(max(used, fetched)), 0) FROM object",
+[SQL_EVICT_EACH] = "SELECT o.digest, o.state = 'verified',"
+	" " WANTED("o.digest") " OR " IN_USE("o.digest") ", "
 	LIVE_NAMES("o.digest") ", " PINNED("o.digest") ", max(o.used, o.fetched),"
 	" coalesce((SELECT max(expired_at) FROM expired x WHERE x.sha512 = o.digest"
 	" AND x.bytes = 'kept'), 0) FROM object o ORDER BY o.id",

@@ -41,6 +41,7 @@ enum {
 struct use {
 	struct digest digest;
 	int64_t at;
+	long long ms;			/* monotonic: the clock may be set before it is saved */
 };
 
 /* Many uses of few images: one entry for each that was used since the last save. */
@@ -59,16 +60,29 @@ engine_used(struct engine *e, const struct digest *d)
 		r->uses[r->n_uses++].digest = *d;
 	}
 	r->uses[i].at = now;
+	r->uses[i].ms = io_monotonic_ms();
 	pthread_mutex_unlock(&r->lock);
+}
+
+/* By the clock of now. */
+static int64_t
+time_of_use(const struct use *use, int64_t now)
+{
+	int64_t at = now - (io_monotonic_ms() - use->ms) / 1000;
+
+	return llabs(at - use->at) <= 1 ? use->at : at;
 }
 
 static int
 save_uses(struct engine *e, const struct use *uses, size_t n, struct err *err)
 {
+	int64_t now = stamp_now(), stamp = catalogue_use_stamp(e->catalogue, now);
 	int rc = catalogue_begin(e->catalogue, err);
 
+	/* While the clock is not what it was, all that were used since the last save are equal. */
 	for (size_t i = 0; rc == 0 && i < n; i++)
-		rc = catalogue_object_used(e->catalogue, &uses[i].digest, uses[i].at, err);
+		rc = catalogue_object_used(e->catalogue, &uses[i].digest,
+					   stamp == now ? time_of_use(&uses[i], now) : stamp, err);
 	if (rc == 0)
 		rc = catalogue_commit(e->catalogue, err);
 	if (rc != 0)

@@ -6,6 +6,9 @@
 
 #include "tests/unit/sitefixture.h"
 
+#include <glob.h>
+#include "core/cleanup.h"
+
 #define OK(call) \
 	do { \
 		if ((call) != 0) \
@@ -197,11 +200,85 @@ used(void **state)
 	fixture_reopen(f, CATALOGUE_CHECK);
 	assert_row(f, 'a', "verified wanted live ");
 	assert_int_equal(found.used, NOW + 100);
-	/* By a clock that was ahead. */
-	OK(catalogue_object_used(f->c, &d, NOW + 1000000, &f->err));
-	OK(catalogue_object_used(f->c, &d, NOW + 200, &f->err));
-	assert_row(f, 'a', "verified wanted live ");
-	assert_int_equal(found.used, NOW + 200);
+}
+
+static void
+spoil_messages(struct fixture *f)
+{
+	CLEANUP_FREE char *pattern = xasprintf("%s/messages/*.smime", f->conf.state_dir);
+	glob_t paths;
+
+	assert_int_equal(glob(pattern, 0, NULL, &paths), 0);
+	for (size_t i = 0; i < paths.gl_pathc; i++)
+		assert_int_equal(truncate(paths.gl_pathv[i], 10), 0);
+	globfree(&paths);
+}
+
+static void
+hidden_for_a_while(void **state)
+{
+	struct fixture *f = *state;
+
+	two(f);
+	select_image(f, "b", false);
+	catalogue_close(f->c);
+	f->c = NULL;
+	spoil_messages(f);
+	OK(fixture_open(f, CATALOGUE_CHECK));
+	assert_image(f, "a", "away selected 1");
+	assert_row(f, 'a', "verified wanted ");
+	assert_row(f, 'b', "verified expired ");
+}
+
+static int64_t
+use(struct fixture *f, char letter, int64_t now)
+{
+	struct digest d = content(letter);
+	int64_t stamp = catalogue_use_stamp(f->c, now);
+
+	OK(catalogue_object_used(f->c, &d, stamp, &f->err));
+	assert_row(f, letter, "verified wanted live ");
+	assert_true(found.used >= stamp);
+	return found.used;
+}
+
+static void
+used_by_a_clock_ahead(void **state)
+{
+	struct fixture *f = *state;
+	int64_t ahead;
+
+	two(f);
+	assert_int_equal(use(f, 'b', NOW + 100), NOW + 100);
+	ahead = use(f, 'a', NOW + 1000000);
+	assert_true(use(f, 'b', NOW + 200) > ahead);
+	assert_true(use(f, 'a', NOW + 300) > ahead + 1);
+	/* The clock has come to what was noted: it is as if nothing had been. */
+	assert_int_equal(use(f, 'b', NOW + 2000000), NOW + 2000000);
+}
+
+static void
+used_by_a_clock_behind(void **state)
+{
+	struct fixture *f = *state;
+	int64_t behind;
+
+	two(f);
+	use(f, 'a', NOW + 100);
+	behind = use(f, 'b', 1000);
+	assert_true(behind > NOW + 100);
+	assert_int_equal(use(f, 'a', NOW + 200), NOW + 200);
+	assert_true(NOW + 200 > behind);
+}
+
+/* It was fetched later than now. */
+static void
+fetched_by_a_clock_ahead(void **state)
+{
+	struct fixture *f = *state;
+
+	two(f);
+	assert_true(use(f, 'b', NOW - 1000) > NOW);
 }
 
 static int
@@ -260,8 +337,16 @@ main(void)
 		T("B18 pins come back with a catalogue that was lost, of images that are away, too",
 		  outlive_the_catalogue),
 		T("pins end with their subscription", end_with_the_subscription),
+		T("while a list cannot be believed its images are not evicted as if they had expired",
+		  hidden_for_a_while),
 		T("the last use of an image is noted, never goes back, and changes nothing that is "
 		  "shown", used),
+		T("who used an image while the clock was ahead does not keep it for ever",
+		  used_by_a_clock_ahead),
+		T("what is used while the clock is behind does not go first when it is right again",
+		  used_by_a_clock_behind),
+		T("what was fetched while the clock was ahead is older than what is used now",
+		  fetched_by_a_clock_ahead),
 		T("what was evicted is leaving until its file is gone or there again", leaving),
 	};
 
