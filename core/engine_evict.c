@@ -56,20 +56,46 @@ remove_files(struct engine *e, const struct digest *d, struct err *err)
 	return store_object_remove(e->config.store, d, err);
 }
 
-/* In one transaction; one that somebody has opened meanwhile stays. */
+/* By the row of now: others may have pinned or selected it since it was chosen. */
+static bool
+may_still_go(const struct evict_item *item, const struct object_row *row)
+{
+	if (row->pinned)
+		return false;
+	if (item->kind == EVICT_PARTIAL || item->kind == EVICT_FILLING)
+		return row->state != OBJECT_VERIFIED;
+	return item->kind == EVICT_SELECTED || !row->wanted;
+}
+
+/* EVICT_NEVER: it stays.  One whose row has gone leaves nothing but its files. */
+static int
+change_row(struct engine *e, struct evict_item *item, struct err *err)
+{
+	struct object_row row = { 0 };
+	struct err why = { 0 };
+	int rc = catalogue_object_get(e->catalogue, &item->digest, &row, &why);
+
+	if (rc != 0 && rc != -ENOENT) {
+		*err = why;
+		return rc;
+	}
+	if (engine_is_open(e, &item->digest) || (rc == 0 && !may_still_go(item, &row)))
+		item->kind = EVICT_NEVER;
+	object_row_release(&row);
+	if (item->kind == EVICT_NEVER)
+		return 0;
+	return catalogue_object_evicted(e->catalogue, &item->digest, err);
+}
+
+/* In one transaction; what somebody has opened, pinned or selected meanwhile stays. */
 static int
 change_rows(struct engine *e, struct evict_item *items, size_t n, struct err *err)
 {
 	int rc = catalogue_begin(e->catalogue, err);
 
-	for (size_t i = 0; rc == 0 && i < n; i++) {
-		if (items[i].kind == EVICT_QUARANTINE)
-			continue;
-		if (engine_is_open(e, &items[i].digest))
-			items[i].kind = EVICT_NEVER;
-		else
-			rc = catalogue_object_evicted(e->catalogue, &items[i].digest, err);
-	}
+	for (size_t i = 0; rc == 0 && i < n; i++)
+		if (items[i].kind != EVICT_QUARANTINE)
+			rc = change_row(e, &items[i], err);
 	if (rc == 0)
 		rc = catalogue_commit(e->catalogue, err);
 	if (rc != 0)
@@ -154,7 +180,8 @@ engine_evict_items(struct engine *e, struct evict_item *items, size_t n, struct 
 int
 engine_evict(struct engine *e, const struct digest *d, struct err *err)
 {
-	struct evict_item item = { .kind = EVICT_UNSELECTED, .digest = *d };
+	/* Also if it is selected. */
+	struct evict_item item = { .kind = EVICT_SELECTED, .digest = *d };
 	const struct job *job = engine_find_job(e, d);
 	struct object_row row;
 	int rc;
@@ -171,7 +198,7 @@ engine_evict(struct engine *e, const struct digest *d, struct err *err)
 		return rc;
 	rc = change_rows(e, &item, 1, err);
 	if (rc == 0 && item.kind == EVICT_NEVER)
-		rc = err_refuse(err, CODE_BUSY, "the image has just been opened");
+		rc = err_refuse(err, CODE_BUSY, "the image has just been opened or pinned");
 	if (rc != 0)
 		return rc;
 	let_go(e, d);
