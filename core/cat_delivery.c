@@ -177,9 +177,9 @@ catalogue_event_replay(struct catalogue *c, int64_t id, struct err *err)
 /* ---- what is over ---------------------------------------------------------------------------- */
 
 static int
-prune(struct catalogue *c, int64_t idle_since, struct err *err)
+prune(struct catalogue *c, int64_t now, struct err *err)
 {
-	int rc = cat_run(c, SQL_HANDLER_FORGET, ARGS(arg_int(idle_since)), err);
+	int rc = handlers_look(c, now, err);
 
 	return rc == 0 ? cat_run(c, SQL_EVENT_PRUNE, ARGS(arg_int(LIMIT_EVENTS_KEPT)), err) : rc;
 }
@@ -187,21 +187,20 @@ prune(struct catalogue *c, int64_t idle_since, struct err *err)
 int
 catalogue_event_prune(struct catalogue *c, struct err *err)
 {
-	int64_t idle_since = stamp_now() - LIMIT_HANDLER_IDLE_DAYS * 86400LL, value;
-	bool over = false, idle = false;
+	int64_t now = stamp_now(), value;
+	bool over = false, due = false;
 	struct cat_scope scope;
 	int rc = cat_int(c, SQL_EVENT_IS_OVER, ARGS(arg_int(LIMIT_EVENTS_KEPT)), &value, &over,
 			 err);
 
 	if (rc == 0)
-		rc = cat_int(c, SQL_HANDLER_IS_IDLE, ARGS(arg_int(idle_since)), &value, &idle,
-			     err);
+		rc = handlers_are_due(c, now, &due, err);
 	/* Mostly there is nothing to do, and then nobody need wait for a lock. */
-	if (rc != 0 || (!over && !idle))
+	if (rc != 0 || (!over && !due))
 		return rc;
 	rc = cat_scope_begin(c, &scope, err);
 	if (rc != 0)
 		return rc;
-	rc = prune(c, idle_since, err);
+	rc = prune(c, now, err);
 	return cat_scope_end(c, &scope, rc, err);
 }

@@ -7,15 +7,24 @@
  *
  * `used` says when somebody last asked what there is to tell it, to the day.  Without it a daemon
  * that never comes back would have events wait for it for ever.
+ *
+ * Once a day it is looked at who is idle (note "handlers_looked": when).  A long time in which
+ * nobody looked counts as LIMIT_HANDLER_GAP_DAYS: the clock may have leapt, or the host was off.  By
+ * a clock that has gone back everybody was used now at the latest.
  */
 #include "config.h"
 #include "catalogue_impl.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "cleanup.h"
+#include "limits.h"
 #include "stamp.h"
+
+#define LOOKED_NOTE "handlers_looked"
 
 static const char *const kind_words[3] = {
 	[HANDLER_DAEMON] = "daemon",
@@ -164,4 +173,68 @@ handler_daemons(struct catalogue *c, int64_t **ids, size_t *n, struct err *err)
 {
 	return cat_ids(c, SQL_HANDLER_EACH, ARGS(arg_text(kind_words[HANDLER_DAEMON])), ids, n,
 		       err);
+}
+
+int
+catalogue_handlers_count(struct catalogue *c, size_t *n, struct err *err)
+{
+	CLEANUP_FREE int64_t *ids = NULL;
+
+	*n = 0;
+	return handler_daemons(c, &ids, n, err);
+}
+
+/* ---- who is idle ----------------------------------------------------------------------------- */
+
+/* 0: nobody has looked so far. */
+static int
+last_look(struct catalogue *c, int64_t *looked, struct err *err)
+{
+	CLEANUP_FREE char *text = NULL;
+	int rc = catalogue_note_read(c, LOOKED_NOTE, &text, err);
+
+	*looked = text != NULL ? strtoll(text, NULL, 10) : 0;
+	if (*looked < 0)
+		*looked = 0;
+	return rc;
+}
+
+static bool
+is_due(int64_t looked, int64_t now)
+{
+	return looked > now || now - looked >= 86400;
+}
+
+int
+handlers_are_due(struct catalogue *c, int64_t now, bool *due, struct err *err)
+{
+	int64_t looked;
+	int rc = last_look(c, &looked, err);
+
+	*due = rc == 0 && is_due(looked, now);
+	return rc;
+}
+
+static int
+note_look(struct catalogue *c, int64_t now, struct err *err)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%" PRId64, now);
+	return catalogue_note_set(c, LOOKED_NOTE, text, err);
+}
+
+int
+handlers_look(struct catalogue *c, int64_t now, struct err *err)
+{
+	int64_t looked, gap, idle_since = now - LIMIT_HANDLER_IDLE_DAYS * 86400LL;
+	int rc = last_look(c, &looked, err);
+
+	if (rc != 0 || !is_due(looked, now))
+		return rc;
+	gap = looked > 0 ? now - looked - LIMIT_HANDLER_GAP_DAYS * 86400LL : 0;
+	rc = cat_run(c, SQL_HANDLER_SHIFT, ARGS(arg_int(gap > 0 ? gap : 0), arg_int(now)), err);
+	if (rc == 0)
+		rc = cat_run(c, SQL_HANDLER_FORGET, ARGS(arg_int(idle_since)), err);
+	return rc == 0 ? note_look(c, now, err) : rc;
 }

@@ -220,6 +220,9 @@ int delivery_add(struct catalogue *c, int64_t event, struct err *err);
 int handler_get(struct catalogue *c, int64_t id, enum handler_kind *kind, char **name,
 		struct err *err); /* caller frees */
 int handler_daemons(struct catalogue *c, int64_t **ids, size_t *n, struct err *err);
+/* Whether it is time to look who is idle; and to look, which forgets them. */
+int handlers_are_due(struct catalogue *c, int64_t now, bool *due, struct err *err);
+int handlers_look(struct catalogue *c, int64_t now, struct err *err);
 
 /* ---- cat_signer.c ---------------------------------------------------------------------------- */
 

@@ -456,7 +456,7 @@ static const char *const statements[N_SQL] = {
 [SQL_HANDLER_DELETE] = "DELETE FROM handler WHERE id = ?1",
 [SQL_HANDLER_EACH] = "SELECT id FROM handler WHERE kind = ?1 ORDER BY id",
 [SQL_HANDLER_GET] = "SELECT kind, name FROM handler WHERE id = ?1",
-[SQL_HANDLER_IS_IDLE] = "SELECT 1 FROM handler WHERE used < ?1",
+[SQL_HANDLER_SHIFT] = "UPDATE handler SET used = min(used + ?1, ?2)",
 [SQL_HANDLER_FORGET] = "DELETE FROM handler WHERE used < ?1",
 [SQL_HANDLER_IS_UNSEEN] = "SELECT 1 FROM handler WHERE kind = 'daemon' AND used < ?1",
 [SQL_HANDLER_SEEN] = "UPDATE handler SET used = ?1 WHERE kind = 'daemon' AND used < ?1",

@@ -28,7 +28,8 @@ struct engine_events {
 	struct runner *runner;		/* NULL: there are no handlers in this mount */
 	struct handlerdir *dir;
 	struct deliver *deliver;
-	bool any;			/* handlers are configured */
+	bool any;			/* handlers are configured, */
+	size_t n;			/* so many */
 	bool changed;			/* the outbox is to be looked at, */
 	uint64_t ticket;		/* when this is shown, */
 	long long look_by;		/* or at this moment (monotonic ms) */
@@ -58,10 +59,12 @@ set_handlers(struct engine *e)
 		log_err(LOG_LVL_ERROR, "event handlers stay as they were", &err);
 		return;
 	}
-	if (catalogue_handlers_set(e->catalogue, (const char *const *)list.names, list.n,
-				   &err) != 0)
-		log_err(LOG_LVL_ERROR, "event handlers", &err);
 	ev->any = list.n > 0;
+	ev->n = list.n;
+	if (catalogue_handlers_set(e->catalogue, (const char *const *)list.names, list.n,
+				   &err) != 0 ||
+	    catalogue_handlers_count(e->catalogue, &ev->n, &err) != 0)
+		log_err(LOG_LVL_ERROR, "event handlers", &err);
 	if (ev->any && ev->runner == NULL)
 		log_error("no process for event handlers was started with this mount: events wait "
 			  "until the next one");
@@ -136,6 +139,31 @@ engine_events_reload(struct engine *e)
 		log_err(LOG_LVL_ERROR, "reload", &err);
 	set_handlers(e);
 	engine_events_changed(e);
+}
+
+/*
+ * Nothing may have happened for a long time.  Commands forget handlers that are idle, and so those
+ * of a daemon that was stopped for a month.
+ */
+void
+engine_events_keep(struct engine *e)
+{
+	struct err err = { 0 };
+	size_t n;
+	int rc;
+
+	if (!engine_has_handlers(e))
+		return;
+	rc = catalogue_handlers_seen(e->catalogue, stamp_now(), &err);
+	if (rc == 0)
+		rc = catalogue_handlers_count(e->catalogue, &n, &err);
+	if (rc != 0) {
+		log_err(LOG_LVL_ERROR, "event handlers", &err);
+	} else if (n < e->events->n) {
+		log_warning("event handlers had been forgotten, and are told again from now on");
+		set_handlers(e);
+		engine_events_changed(e);
+	}
 }
 
 void

@@ -322,6 +322,7 @@ bool engine_clock_is_good(struct engine *e);	/* looks at it */
 /* engine_events.c: handlers.  changed: of rows; readable: the descriptor is. */
 void engine_events_start(struct engine *e);
 void engine_events_reload(struct engine *e);
+void engine_events_keep(struct engine *e);	/* now and then */
 void engine_events_changed(struct engine *e);
 void engine_events_run(struct engine *e, bool readable);
 int engine_events_fd(const struct engine *e);

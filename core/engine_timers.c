@@ -115,20 +115,6 @@ purge(struct engine *e)
 		engine_rows_changed(e);
 }
 
-/*
- * Nothing may have happened for a long time, or the clock may have jumped, be it to a time that is
- * not believed: commands go by it, too, and would take the handlers for forgotten.
- */
-static void
-keep_handlers(struct engine *e)
-{
-	struct err err = { 0 };
-
-	if (engine_has_handlers(e) &&
-	    catalogue_handlers_seen(e->catalogue, stamp_now(), &err) != 0)
-		log_err(LOG_LVL_ERROR, "event handlers", &err);
-}
-
 static const char *
 name_of(enum starter_task task)
 {
@@ -180,7 +166,7 @@ recount(struct engine *e)
 static void
 check(struct engine *e)
 {
-	keep_handlers(e);
+	engine_events_keep(e);
 	end_hung(e, STARTER_UPDATE, &e->updater);
 	end_hung(e, STARTER_RECHECK, &e->rechecker);
 	start(e, STARTER_RECHECK, &e->rechecker);

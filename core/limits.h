@@ -59,6 +59,7 @@ _Static_assert(sizeof(off_t) == 8 && sizeof(time_t) == 8, "files and dates need 
 #define LIMIT_EVENT_KILL_SECONDS 5	/* from TERM to KILL */
 #define LIMIT_HANDLERS 32
 #define LIMIT_HANDLER_IDLE_DAYS 30	/* then a handler, and what waits for it, is forgotten */
+#define LIMIT_HANDLER_GAP_DAYS 7	/* of idle time, for a longer one in which nobody looked */
 #define LIMIT_TAR_MEMBERS 100		/* of an OVA: one descriptor, a manifest, some disks */
 #define LIMIT_TAR_BLOCKS 1000		/* of headers and pax headers: each may cost a fetch */
 #define LIMIT_OVA_INDEXES 1024		/* kept in memory: at most 13 KiB each */

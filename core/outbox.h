@@ -58,7 +58,8 @@ int catalogue_event_replay(struct catalogue *c, int64_t id, struct err *err);
 /*
  * Removes events that are over: all but the last LIMIT_EVENTS_KEPT, and those that wait or are the
  * last Available ones of an announced image.  Handlers that nobody has used for
- * LIMIT_HANDLER_IDLE_DAYS, be it because the daemon does not run, go with what waited for them.
+ * LIMIT_HANDLER_IDLE_DAYS, be it because the daemon does not run, go with what waited for them; a
+ * clock that leaps makes nobody idle.
  */
 int catalogue_event_prune(struct catalogue *c, struct err *err);
 
@@ -75,6 +76,8 @@ int catalogue_handlers_set(struct catalogue *c, const char *const *names, size_t
 			   struct err *err);
 /* The daemon is there, also when nothing happens: its handlers are not forgotten. */
 int catalogue_handlers_seen(struct catalogue *c, int64_t now, struct err *err);
+/* How many the daemon has. */
+int catalogue_handlers_count(struct catalogue *c, size_t *n, struct err *err);
 /*
  * A handler of a command, by its command line: found or added.  One that was not used for
  * LIMIT_HANDLER_IDLE_DAYS is forgotten (catalogue_event_prune()).

@@ -234,7 +234,7 @@ images_update || bail 'no update'
 wait_for 10 is_hidden gone || bail 'it is still there'
 mount_down || bail 'the daemon does not end'
 ahead() {
-	sqlite3 "$SITE/state/catalogue.db" "$1"
+	sqlite3 -cmd '.timeout 10000' "$SITE/state/catalogue.db" "$1"
 }
 clock_set $((40 * day))
 : >"$LOG"
@@ -277,7 +277,16 @@ told() {
 	    AND delivery.state = 'delivered'")" -eq 1 ]
 }
 check 'K02 and are told of what happens then' wait_for 10 told
+ahead 'PRAGMA foreign_keys = ON; DELETE FROM handler'
+check 'handlers that were forgotten are told again while the daemon runs' wait_for 10 has_handler
+clock_set $((80 * day))
+has_kept_handler() {
+	ctl -q expire && has_handler
+}
+check 'K02 commands do not forget them after a leap' has_kept_handler
 mount_down || not_ok 'the daemon ends'
+clock_set $((120 * day))
+check 'K02 nor where no daemon runs' has_kept_handler
 
 # ---- a recheck that hangs -----------------------------------------------------------------------------------
 

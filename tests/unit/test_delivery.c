@@ -567,60 +567,6 @@ waiting_ones_stay(void **state)
 	assert_int_equal(n_events(f), LIMIT_EVENTS_KEPT);
 }
 
-static void
-idle_handlers(void **state)
-{
-	struct fixture *f = *state;
-	int64_t old, now = stamp_now(), ago = now - (LIMIT_HANDLER_IDLE_DAYS + 1) * 86400LL, id;
-
-	OK(catalogue_handler_use(f->c, HANDLER_CACHE, "old", ago, &old, &f->err));
-	OK(catalogue_handler_use(f->c, HANDLER_CACHE, "again", ago, &id, &f->err));
-	OK(catalogue_handler_use(f->c, HANDLER_CACHE, "again", now, &id, &f->err));
-	handlers(f, "hook", NULL);
-	OK(catalogue_event_process(f->c, "ProcessPrefix", "of-old", old, ago, &f->err));
-	two_images(f);
-	store_content(f, 'a');
-	OK(catalogue_event_prune(f->c, &f->err));
-	/* Its own events go with it; those of the others stay. */
-	assert_events(f, 0, "[AvailablePrefix a, AvailablePostfix a]");
-	assert_delivered(f, old, NOW, "");
-	assert_delivered(f, id, NOW, "AvailablePrefix a, AvailablePostfix a");
-	assert_delivered(f, 0, NOW, "[AvailablePrefix a, AvailablePostfix a]");
-}
-
-/* Nothing waits for ever for a daemon that was given up. */
-static void
-absent_daemon(void **state)
-{
-	struct fixture *f = *state;
-	int64_t ago = stamp_now() - (LIMIT_HANDLER_IDLE_DAYS + 2) * 86400LL;
-
-	handlers(f, "hook", NULL);
-	two_images(f);
-	OK(catalogue_event_prune(f->c, &f->err));
-	store_content(f, 'a');
-	/* As if this had been the last time that it was looked at. */
-	OK(catalogue_begin(f->c, &f->err));
-	OK(cat_run(f->c, SQL_HANDLER_USED, ARGS(arg_int(1), arg_int(ago)), &f->err));
-	OK(catalogue_commit(f->c, &f->err));
-	assert_event_state(f, 2, "waiting 0 ");
-	fail_next(f, 0, ago + 3 * 86400, "ProcessPrefix", "");
-	OK(catalogue_event_prune(f->c, &f->err));
-	assert_event_state(f, 2, "waiting 0 ");
-	OK(catalogue_begin(f->c, &f->err));
-	OK(cat_run(f->c, SQL_HANDLER_USED, ARGS(arg_int(1), arg_int(ago)), &f->err));
-	OK(catalogue_commit(f->c, &f->err));
-	/* The daemon says that it is there, although nothing has happened. */
-	OK(catalogue_handlers_seen(f->c, stamp_now(), &f->err));
-	OK(catalogue_event_prune(f->c, &f->err));
-	assert_event_state(f, 2, "waiting 0 ");
-	OK(catalogue_begin(f->c, &f->err));
-	OK(cat_run(f->c, SQL_HANDLER_USED, ARGS(arg_int(1), arg_int(ago)), &f->err));
-	OK(catalogue_commit(f->c, &f->err));
-	OK(catalogue_event_prune(f->c, &f->err));
-	assert_event_state(f, 2, "none 0 ");
-}
-
 static int
 count_expired(void *arg, int64_t id, int64_t rev)
 {
@@ -689,8 +635,6 @@ main(void)
 		  after_a_crash),
 		T("P22 old events go, but not what is available", pruned),
 		T("P22 events that wait are not removed", waiting_ones_stay),
-		T("P22 a command's handler that nobody uses is forgotten", idle_handlers),
-		T("P22 nothing waits for ever for a daemon that does not come back", absent_daemon),
 		T("P22 of what was purged the last thousand versions are remembered",
 		  purged_ones_are_forgotten),
 	};
