@@ -12,7 +12,8 @@
  *   heal <128 hex>       progress <bytes> <total>   (repeated) all of it is hashed, and healed
  *                        ok <n>  |  err ...         granules that were bad
  *   damaged <128 hex>    ok  |  err ...            its bytes are bad: quarantine, fetch anew
- *   purge <seconds>      ok <n>  |  err ...        expired objects older than that
+ *   purge <seconds>      ok <n> <m>  |  err ...    expired objects older than that; m are open
+ *                                                  and stay
  *   poke                 ok                        rows changed: from the answer on they are seen
  *   reload               ok  |  err ...
  *   exchange             ok                        the program on disk is tried: workerstate.h tells

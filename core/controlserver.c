@@ -156,8 +156,9 @@ do_evict(struct engine *e, struct client *c, const char *arg)
 static void
 do_purge(struct engine *e, struct client *c, const char *arg)
 {
+	const struct engine_ops *ops = &e->config.ops;
 	struct err err = { 0 };
-	struct purged purged = { 0, 0 };
+	struct purged purged = { 0 };
 	int64_t age;
 	int rc;
 
@@ -165,11 +166,12 @@ do_purge(struct engine *e, struct client *c, const char *arg)
 		reply_rc(e, c, err_set(&err, EINVAL, "'%s' is no age", arg), &err);
 		return;
 	}
-	rc = purge_older(e->catalogue, e->config.store, age, stamp_now(), &purged, &err);
+	rc = purge_older(e->catalogue, e->config.store, age, stamp_now(), ops->is_open, ops->arg,
+			 &purged, &err);
 	if (purged.files + purged.versions > 0)
 		engine_rows_changed(e);
 	if (rc == 0)
-		reply_last(e, c, "ok %d", purged.files);
+		reply_last(e, c, "ok %d %d", purged.files, purged.open);
 	else
 		reply_rc(e, c, rc, &err);
 }

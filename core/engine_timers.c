@@ -86,17 +86,12 @@ expire(struct engine *e)
 	engine_look(e);		/* what is being fetched may be among them */
 }
 
-static bool
-is_open(void *arg, const struct digest *d)
-{
-	return engine_is_open(arg, d);
-}
-
 static void
 purge(struct engine *e)
 {
+	const struct engine_ops *ops = &e->config.ops;
 	struct err err = { 0 };
-	struct purged purged = { 0, 0 };
+	struct purged purged = { 0 };
 
 	if (!engine_clock_is_good(e))
 		return;
@@ -106,8 +101,8 @@ purge(struct engine *e)
 	if (engine_conf(e)->expire_keep == KEEP_ALWAYS)
 		return;
 	err_clear(&err);
-	if (purge_by_policy(e->catalogue, e->config.store, engine_conf(e), stamp_now(), is_open, e,
-			    &purged, &err) != 0)
+	if (purge_by_policy(e->catalogue, e->config.store, engine_conf(e), stamp_now(), ops->is_open,
+			    ops->arg, &purged, &err) != 0)
 		log_err(LOG_LVL_ERROR, "purging expired images", &err);
 	if (purged.files > 0)
 		log_info("%d expired images purged (expire_keep)", purged.files);

@@ -5,8 +5,8 @@
  * nobody has it open.  Of versions that share a file each goes at its time, and the file with the last:
  * else a list whose versions have the same bytes would have a history without end.
  *
- * By policy nothing goes that is open: who has it open could read on from the descriptor of this worker,
- * but the next worker has to find the file under its name.
+ * Nothing goes that is open: who has it open could read on from the descriptor of this worker, but
+ * the next worker has to find the file under its name.
  */
 #include "config.h"
 #include "purge.h"
@@ -27,7 +27,7 @@ struct candidates {
 	struct candidate *rows;		/* every expired row with bytes */
 	size_t n;
 	bool any_due;
-	bool (*is_open)(void *arg, const struct digest *d);	/* NULL: it does not matter */
+	bool (*is_open)(void *arg, const struct digest *d);	/* NULL: nothing is */
 	void *arg;
 };
 
@@ -76,18 +76,26 @@ keep_due(struct candidates *c)
 	c->n = kept;
 }
 
-/* Inside a transaction: a command may select the image at any other time. */
 static int
-forget(struct catalogue *c, const struct digest *d, bool *forgotten, struct err *err)
+may_go(struct catalogue *c, const struct digest *d, bool *may, struct err *err)
 {
 	struct object_row row;
 	int rc = catalogue_object_get(c, d, &row, err);
 
 	if (rc != 0)
 		return rc;
-	*forgotten = !row.wanted && (row.state == OBJECT_VERIFIED || !row.has_tree);
+	*may = !row.wanted && (row.state == OBJECT_VERIFIED || !row.has_tree);
 	object_row_release(&row);
-	return *forgotten ? catalogue_object_evicted(c, d, err) : 0;
+	return 0;
+}
+
+/* Inside a transaction: a command may select the image at any other time. */
+static int
+forget(struct catalogue *c, const struct digest *d, bool *forgotten, struct err *err)
+{
+	int rc = may_go(c, d, forgotten, err);
+
+	return rc == 0 && *forgotten ? catalogue_object_evicted(c, d, err) : rc;
 }
 
 static int
@@ -115,16 +123,31 @@ purge_one(struct catalogue *c, struct store *s, const struct digest *d, int *n, 
 }
 
 static int
+spare_one(struct catalogue *c, const struct digest *d, int *n, struct err *err)
+{
+	bool due = false;
+	int rc = may_go(c, d, &due, err);
+
+	*n += due;
+	return rc;
+}
+
+static int
 purge(struct catalogue *c, struct store *s, struct candidates *what, struct purged *out,
       struct err *err)
 {
 	int rc = catalogue_expired_each(c, add_row, what, err);
 
-	*out = (struct purged){ 0, 0 };
+	*out = (struct purged){ 0 };
 	keep_due(what);
-	for (size_t i = 0; rc == 0 && i < what->n; i++)
-		if (what->is_open == NULL || !what->is_open(what->arg, &what->rows[i].digest))
-			rc = purge_one(c, s, &what->rows[i].digest, &out->files, err);
+	for (size_t i = 0; rc == 0 && i < what->n; i++) {
+		const struct digest *d = &what->rows[i].digest;
+
+		if (what->is_open != NULL && what->is_open(what->arg, d))
+			rc = spare_one(c, d, &out->open, err);
+		else
+			rc = purge_one(c, s, d, &out->files, err);
+	}
 	free(what->rows);
 	/* Mostly there is nothing to do, and then nobody need wait for a lock. */
 	if (rc == 0 && what->any_due)
@@ -145,10 +168,11 @@ purge_by_policy(struct catalogue *c, struct store *s, const struct conf *conf, i
 }
 
 int
-purge_older(struct catalogue *c, struct store *s, int64_t age, int64_t now, struct purged *out,
+purge_older(struct catalogue *c, struct store *s, int64_t age, int64_t now,
+	    bool (*is_open)(void *arg, const struct digest *d), void *arg, struct purged *out,
 	    struct err *err)
 {
-	struct candidates what = { .before = now - age };
+	struct candidates what = { .before = now - age, .is_open = is_open, .arg = arg };
 
 	return purge(c, s, &what, out, err);
 }

@@ -137,42 +137,46 @@ list_expired(struct ctl *ctl, struct err *err)
 }
 
 static int
-purge_here(struct ctl *ctl, int64_t age, int *n, struct err *err)
+purge_here(struct ctl *ctl, int64_t age, struct purged *purged, struct err *err)
 {
-	struct purged purged = { 0, 0 };
 	int rc;
 
 	rc = ctl_open(ctl, CTL_WRITE | CTL_SET_UP, err);
 	if (rc == 0)
 		rc = ctl_open_store(ctl, true, err);
 	if (rc == 0)
-		rc = purge_older(ctl->catalogue, ctl->store, age, stamp_now(), &purged, err);
-	*n = purged.files;
+		rc = purge_older(ctl->catalogue, ctl->store, age, stamp_now(), NULL, NULL, purged,
+				 err);
 	return rc;
 }
 
+/* A daemon does it, because it knows what is open. */
 static int
-purge(struct ctl *ctl, int64_t age, int *n, struct err *err)
+purge(struct ctl *ctl, int64_t age, struct purged *purged, struct err *err)
 {
 	CLEANUP_FREE char *request = xasprintf("purge %" PRId64, age);
 	CLEANUP_BUF struct buf answer = BUF_INIT;
+	char *end;
 	int rc;
 
 	rc = control_call(ctl->conf, request, NULL, NULL, &answer, err);
 	if (rc == -ENOTCONN)
-		return purge_here(ctl, age, n, err);
-	if (rc == 0)
-		*n = (int)strtol(buf_str(&answer), NULL, 10);
+		return purge_here(ctl, age, purged, err);
+	if (rc == 0) {
+		purged->files = (int)strtol(buf_str(&answer), &end, 10);
+		purged->open = (int)strtol(end, NULL, 10);
+	}
 	return rc;
 }
 
 int
 cmd_expired(struct ctl *ctl, const struct options *opt, char **args, size_t n)
 {
+	struct purged purged = { 0 };
 	struct err err = { 0 };
 	struct jsonw *w;
 	int64_t age;
-	int rc, purged = 0;
+	int rc;
 
 	(void)args;
 	(void)n;
@@ -187,9 +191,14 @@ cmd_expired(struct ctl *ctl, const struct options *opt, char **args, size_t n)
 	if (rc != 0)
 		return ctl_fail(ctl, &err);
 	w = output_json(&ctl->out);
-	if (w != NULL)
-		jsonw_integer(w, "purged", purged);
-	output_note(&ctl->out, "%d files of expired images removed", purged);
+	if (w != NULL) {
+		jsonw_integer(w, "purged", purged.files);
+		jsonw_integer(w, "open", purged.open);
+	}
+	output_note(&ctl->out, "%d files of expired images removed", purged.files);
+	if (purged.open > 0)
+		output_note(&ctl->out, "%d are open and stay: purge again when they are closed",
+			    purged.open);
 	return EXIT_DONE;
 }
 

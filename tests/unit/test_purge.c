@@ -113,7 +113,7 @@ is_open(void *arg, const struct digest *d)
 static void
 assert_purged_but(struct bed *b, int64_t now, char open, int wanted)
 {
-	struct purged purged = { -1, -1 };
+	struct purged purged = { -1, -1, -1 };
 
 	if (purge_by_policy(b->f->c, b->store, &b->f->conf, now, is_open, &open, &purged,
 			    &b->f->err) != 0)
@@ -125,6 +125,17 @@ static void
 assert_purged(struct bed *b, int64_t now, int wanted)
 {
 	assert_purged_but(b, now, '0', wanted);
+}
+
+/* open: the letter of what is open; NULL: there is no daemon. */
+static void
+by_hand(struct bed *b, int64_t age, int64_t now, const char *open, struct purged *purged)
+{
+	char letter = open != NULL ? *open : '0';
+
+	if (purge_older(b->f->c, b->store, age, now, open != NULL ? is_open : NULL, &letter, purged,
+			&b->f->err) != 0)
+		fail_msg("%s", b->f->err.text);
 }
 
 /* img-a was 'a' and is 'b' now. */
@@ -247,13 +258,13 @@ purges_versions_that_share_a_file(void **state)
 	publish_in(b->f, b->sub, LIST, "4", NOW + 3 * DAY, ENTRIES(IMG("img-b", "4", 'b')));
 	assert_expired(b->f, "img-b removed-from-list, img-a removed-from-list, "
 			     "img-c removed-from-list");
-	assert_int_equal(purge_older(b->f->c, b->store, DAY, NOW + 3 * DAY, &purged, &b->f->err), 0);
+	by_hand(b, DAY, NOW + 3 * DAY, NULL, &purged);
 	assert_int_equal(purged.files, 0);
 	assert_int_equal(purged.versions, 2);
 	assert_expired(b->f, "img-b removed-from-list purged, img-a removed-from-list purged, "
 			     "img-c removed-from-list");
 	assert_true(has_file(b, 'a') && has_file(b, 'b'));
-	assert_int_equal(purge_older(b->f->c, b->store, DAY, NOW + 4 * DAY, &purged, &b->f->err), 0);
+	by_hand(b, DAY, NOW + 4 * DAY, NULL, &purged);
 	assert_int_equal(purged.files, 1);
 	assert_int_equal(purged.versions, 0);
 	assert_false(has_file(b, 'a'));
@@ -283,13 +294,34 @@ purges_by_hand(void **state)
 
 	replace(b);
 	b->f->conf.expire_keep = KEEP_ALWAYS;
-	assert_int_equal(purge_older(b->f->c, b->store, DAY, NOW + DAY - 1, &purged, &b->f->err), 0);
+	by_hand(b, DAY, NOW + DAY - 1, NULL, &purged);
 	assert_int_equal(purged.files, 0);
-	assert_int_equal(purge_older(b->f->c, b->store, DAY, NOW + DAY, &purged, &b->f->err), 0);
+	by_hand(b, DAY, NOW + DAY, NULL, &purged);
 	assert_int_equal(purged.files, 1);
 	assert_false(has_file(b, 'a'));
-	assert_int_equal(purge_older(b->f->c, b->store, 1000000000000, NOW, &purged, &b->f->err), 0);
+	by_hand(b, 1000000000000, NOW, NULL, &purged);
 	assert_int_equal(purged.files, 0);
+}
+
+static void
+spares_by_hand_what_is_open(void **state)
+{
+	struct bed *b = *state;
+	struct purged purged;
+
+	publish(b->f, b->sub, "1", ENTRIES(IMG("img-a", "1", 'a'), IMG("img-b", "1", 'b')));
+	fetch(b, 'a');
+	fetch(b, 'b');
+	publish(b->f, b->sub, "2", NO_ENTRIES);
+	by_hand(b, 0, NOW, "a", &purged);
+	assert_int_equal(purged.files, 1);
+	assert_int_equal(purged.open, 1);
+	assert_true(has_file(b, 'a') && !has_file(b, 'b'));
+	assert_expired(b->f, "img-a removed-from-list, img-b removed-from-list purged");
+	by_hand(b, 0, NOW, "b", &purged);
+	assert_int_equal(purged.files, 1);
+	assert_int_equal(purged.open, 0);
+	assert_false(has_file(b, 'a'));
 }
 
 static void
@@ -362,6 +394,8 @@ main(void)
 		TEST("a deselected image is purged and can be fetched again",
 		     purges_what_was_deselected),
 		TEST("A21 expired --purge goes by age alone", purges_by_hand),
+		TEST("expired --purge leaves what is open, and counts it",
+		     spares_by_hand_what_is_open),
 		TEST("a file that is gone already is purged in the catalogue",
 		     purges_a_file_that_is_gone),
 		TEST("a file that several withdrawn images share is purged once",
