@@ -49,13 +49,16 @@ enum {
 
 enum db_state { DB_MISSING, DB_PRESENT };
 
-/* secure_delete: what is deleted may be a password. */
+/*
+ * secure_delete: what is deleted may be a password.  journal_size_limit: a log that grew while
+ * somebody read for long is cut when it begins anew.
+ */
 static int
 pragmas(struct catalogue *c)
 {
 	static const char text[] =
 		"PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA temp_store = "
-		"MEMORY;"
+		"MEMORY; PRAGMA journal_size_limit = 16777216;"
 		"PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;";
 
 	cat_wait_install(c);

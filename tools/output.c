@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,7 +13,10 @@
 #include "core/io.h"
 #include "core/utf8.h"
 
-enum { DRAIN_BYTES = 64 << 10 };
+enum {
+	DRAIN_BYTES = 64 << 10,
+	PIECE_BYTES = 4096,	/* PIPE_BUF: a pipe that is ready takes as much without waiting */
+};
 
 void
 output_init(struct output *o)
@@ -93,13 +97,37 @@ output_flush(struct output *o)
 	if (rc != 0)
 		o->write_error = -rc;
 	buf_clear(&o->text);
+	o->held = 0;
+}
+
+int
+output_offer(struct buf *text, size_t *held)
+{
+	struct pollfd p = { .fd = STDOUT_FILENO, .events = POLLOUT };
+	size_t done = 0;
+	int rc = 0;
+
+	if (text->len < DRAIN_BYTES || text->len < 2 * *held)
+		return 0;
+	while (rc == 0 && done < text->len && poll(&p, 1, 0) > 0) {
+		size_t n = text->len - done < PIECE_BYTES ? text->len - done : PIECE_BYTES;
+
+		rc = io_write_all(STDOUT_FILENO, text->data + done, n);
+		done += n;
+	}
+	text->len -= done;
+	memmove(text->data, text->data + done, text->len + 1);
+	*held = text->len;
+	return rc;
 }
 
 int
 output_drain(struct output *o)
 {
-	if (o->text.len >= DRAIN_BYTES)
-		output_flush(o);
+	if (o->write_error != 0)
+		buf_clear(&o->text);
+	else
+		o->write_error = -output_offer(&o->text, &o->held);
 	return -o->write_error;
 }
 

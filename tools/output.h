@@ -2,8 +2,10 @@
  * output.h - what vmimagectl says: lines for people, one JSON object for programs.
  *
  * Standard output is collected and written in pieces; the first write that fails is remembered and
- * becomes the exit status, after whatever the command changed has been committed.  Foreign text is
- * shown with control bytes and invalid UTF-8 escaped.
+ * becomes the exit status, after whatever the command changed has been committed.  Between rows
+ * nobody waits for a reader, who may be a pager: while a walk over rows stands still the log of the
+ * catalogue cannot end and grows with every change.  Foreign text is shown with control bytes and
+ * invalid UTF-8 escaped.
  */
 #ifndef VMI_OUTPUT_H
 #define VMI_OUTPUT_H
@@ -18,6 +20,7 @@ struct output {
 	int verbosity;		/* -1 quiet, 0, 1 verbose */
 	const char *lead;	/* what lines on standard error begin with; NULL: "vmimagectl: " */
 	struct buf text;	/* not yet written */
+	size_t held;		/* of it: what nobody was ready to take at the last look */
 	struct jsonw writer;
 	bool json_open;		/* the one object has begun */
 	int write_error;	/* positive errno value of the first failed write */
@@ -36,12 +39,19 @@ void output_pair(struct output *o, const char *key, const char *value);
 struct jsonw *output_json(struct output *o);
 
 /*
- * Writes out what has been collected if it is much (between rows), or all of it (before waiting).
- * The first is 0, or the negative errno value of a write that failed: what is only shown, nobody
- * sees any more, and the walk over the rows ends with it (ctl_fail() knows).
+ * Writes out what has been collected if it is much, as far as it is taken at once (between rows),
+ * or all of it (before waiting).  The first is 0, or the negative errno value of a write that
+ * failed: what is only shown, nobody sees any more, and the walk over the rows ends with it
+ * (ctl_fail() knows).
  */
 int output_drain(struct output *o);
 void output_flush(struct output *o);
+
+/*
+ * The same for text that another collects: what is written leaves it.  *held, 0 at first, is what
+ * stayed; it has to double before the next look, so that a slow reader costs little.
+ */
+int output_offer(struct buf *text, size_t *held);
 
 /* Closes the object and writes everything: 0 or a negative errno value. */
 int output_end(struct output *o);

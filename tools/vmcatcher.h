@@ -37,6 +37,7 @@ struct vmc {
 	struct vmc_options options;
 	struct ctl ctl;			/* conf is set; the catalogue after vmc_open() */
 	struct buf out;			/* standard output, not yet written */
+	size_t held;			/* of it: see output_offer() */
 	int write_error;		/* positive errno value of the first write that failed */
 	enum vmc_format format;
 	enum vmc_level level;

@@ -134,6 +134,7 @@ vmc_flush(struct vmc *v)
 	if (rc != 0)
 		v->write_error = -rc;
 	buf_clear(&v->out);
+	v->held = 0;
 }
 
 int
@@ -141,8 +142,8 @@ vmc_drain(struct vmc *v)
 {
 	if (v->json_text.len >= DRAIN_BYTES)
 		vmc_json_end(v);
-	if (v->out.len >= DRAIN_BYTES)
-		vmc_flush(v);
+	if (v->write_error == 0)
+		v->write_error = -output_offer(&v->out, &v->held);
 	return -v->write_error;
 }
 

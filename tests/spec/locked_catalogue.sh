@@ -5,7 +5,7 @@
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../lib/tap.sh"
 . "$here/../lib/pki.sh"
-need root fuse openssl setpriv sqlite3
+need root fuse openssl setpriv sqlite3 jq
 . "$here/../lib/mount.sh"
 . "$here/../lib/tiny.sh"
 
@@ -19,7 +19,8 @@ lock_begin() {
 	sqlite3 "$SITE/state/catalogue.db" <"$SITE/sql" >"$SITE/locked" 2>&1 &
 	locker=$!
 	exec 8>"$SITE/sql"
-	echo 'BEGIN IMMEDIATE; SELECT 1;' >&8
+	# Who writes just now is waited for.
+	printf '.timeout 30000\nBEGIN IMMEDIATE; SELECT 1;\n' >&8
 	wait_for "$VMI_PATIENCE" grep -q 1 "$SITE/locked"
 }
 
@@ -61,6 +62,34 @@ exec 9<&-
 lock_end
 check 'when the lock is gone the site can be changed' ctl -q deselect two
 check 'and the daemon sees it' wait_for "$VMI_PATIENCE" eval '[ ! -e "$MNT/cache/two" ]'
+
+# 1000 events make a text that is longer than what a pipe takes.
+sqlite3 "$SITE/state/catalogue.db" "WITH RECURSIVE
+	n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)
+	INSERT INTO event (uuid, session, time, type, identifier, list_id, json)
+	SELECT hex(randomblob(16)), 's', 1795000000, 'CorruptFound', 'x' || i, 'tiny',
+	'{\"a\":\"' || hex(randomblob(300)) || '\"}' FROM n" || bail 'no events'
+# The reader of a pipe that has seen the first line and goes no further: less, when it waits for a key.
+pager_begin() {
+	rm -f "$SITE/pipe"; mkfifo "$SITE/pipe"
+	ctl "$@" >"$SITE/pipe" 2>/dev/null &
+	shown=$!
+	exec 7<"$SITE/pipe"
+	read -r -t "$VMI_PATIENCE" line <&7
+}
+log_is_empty() {
+	[ "$(sqlite3 "$SITE/state/catalogue.db" 'PRAGMA wal_checkpoint(TRUNCATE)')" = '0|0|0' ]
+}
+pager_begin --json events
+ctl -q select two
+check 'the log of the catalogue ends while a pager shows events' wait_for 10 log_is_empty
+all=$({ echo "$line"; cat <&7; } | jq '.events | length')
+check 'and who reads on gets them all' [ "$all" = 1000 ]
+exec 7<&-; wait "$shown"
+pager_begin --json events --follow
+ctl -q deselect two
+check 'and while who follows them reads no more' wait_for 10 log_is_empty
+exec 7<&-; wait "$shown"
 check 'P04 it ends' mount_down
 
 lock_begin || bail "$(<"$SITE/locked")"
