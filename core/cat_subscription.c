@@ -238,13 +238,12 @@ catalogue_subscription_by_id(struct catalogue *c, int64_t id, struct subscriptio
 	return 0;
 }
 
-int
-catalogue_subscription_each(struct catalogue *c,
-			    int (*fn)(void *arg, const struct subscription_row *r), void *arg,
-			    struct err *err)
+static int
+each(struct catalogue *c, enum sql_id sql, const struct cat_arg *args,
+     int (*fn)(void *arg, const struct subscription_row *r), void *arg, struct err *err)
 {
 	CAT_QUERY q = { 0 };
-	int rc = cat_query_begin(&q, c, SQL_SUBSCRIPTION_EACH, ARGS(), err);
+	int rc = cat_query_begin(&q, c, sql, args, err);
 
 	while (rc == 0 && (rc = cat_query_next(&q, err)) > 0) {
 		struct subscription_row r;
@@ -254,6 +253,22 @@ catalogue_subscription_each(struct catalogue *c,
 		subscription_row_release(&r);
 	}
 	return rc;
+}
+
+int
+catalogue_subscription_each(struct catalogue *c,
+			    int (*fn)(void *arg, const struct subscription_row *r), void *arg,
+			    struct err *err)
+{
+	return each(c, SQL_SUBSCRIPTION_EACH, ARGS(), fn, arg, err);
+}
+
+int
+catalogue_subscription_each_due(struct catalogue *c, int64_t now,
+				int (*fn)(void *arg, const struct subscription_row *r),
+				void *arg, struct err *err)
+{
+	return each(c, SQL_SUBSCRIPTION_EACH_DUE, ARGS(arg_int(now)), fn, arg, err);
 }
 
 static int
@@ -302,6 +317,12 @@ catalogue_subscription_remove(struct catalogue *c, int64_t id, int64_t now, stru
 		rc = object_collect(c, err);
 	c->site_dirty = true;
 	return cat_scope_end(c, &scope, rc, err);
+}
+
+int
+catalogue_subscription_begun(struct catalogue *c, int64_t id, int64_t now, struct err *err)
+{
+	return cat_change(c, SQL_SUBSCRIPTION_BEGUN, ARGS(arg_int(id), arg_int(now)), err);
 }
 
 int

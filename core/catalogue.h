@@ -188,12 +188,16 @@ int catalogue_subscription_by_id(struct catalogue *c, int64_t id, struct subscri
 int catalogue_subscription_each(struct catalogue *c,
 				int (*fn)(void *arg, const struct subscription_row *r), void *arg,
 				struct err *err);
+/* Those that were tried longest ago first: there may be no time for all. */
+int catalogue_subscription_each_due(struct catalogue *c, int64_t now,
+	int (*fn)(void *arg, const struct subscription_row *r), void *arg, struct err *err);
 /* Its images are withdrawn: reason unsubscribed. */
 int catalogue_subscription_remove(struct catalogue *c, int64_t id, int64_t now, struct err *err);
 /*
- * Records a refresh that failed (state FAILED unless EXPIRED, DISTRUSTED or NEW) or found nothing
- * new (code NONE).
+ * Records a refresh that begins; one that failed (state FAILED unless EXPIRED, DISTRUSTED or NEW),
+ * or found nothing new (code NONE).
  */
+int catalogue_subscription_begun(struct catalogue *c, int64_t id, int64_t now, struct err *err);
 int catalogue_subscription_tried(struct catalogue *c, int64_t id, int64_t now, enum code code,
 				 const char *error, struct err *err);
 int catalogue_subscription_reset_version(struct catalogue *c, int64_t id, struct err *err);

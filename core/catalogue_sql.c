@@ -63,6 +63,9 @@ static const char *const statements[N_SQL] = {
 [SQL_SUBSCRIPTION_DELETE] = "DELETE FROM subscription WHERE id = ?1",
 [SQL_SUBSCRIPTION_BY_ID] = SUBSCRIPTION "WHERE s.id = ?1",
 [SQL_SUBSCRIPTION_EACH] = SUBSCRIPTION "ORDER BY s.id",
+/* A moment to come is one of a clock that was ahead. */
+[SQL_SUBSCRIPTION_EACH_DUE] = SUBSCRIPTION
+	"ORDER BY CASE WHEN s.tried > ?1 THEN 0 ELSE s.tried END, s.id",
 [SQL_SUBSCRIPTION_BY_KEY] = "SELECT id, list_id FROM subscription"
 	" WHERE list_id = ?1 OR name = ?1 OR url = ?1 ORDER BY list_id = ?1 DESC, id LIMIT 6",
 [SQL_SUBSCRIPTION_BY_PREFIX] = "SELECT id, list_id FROM subscription"
@@ -73,6 +76,7 @@ static const char *const statements[N_SQL] = {
 	" updated = CASE WHEN ?3 = 0 THEN ?2 ELSE updated END,"
 	" state = CASE WHEN state IN ('new', 'expired', 'distrusted') THEN state"
 	" WHEN ?3 <> 0 THEN 'failed' WHEN stored = 1 THEN 'ok' ELSE state END WHERE id = ?1",
+[SQL_SUBSCRIPTION_BEGUN] = "UPDATE subscription SET tried = ?2 WHERE id = ?1",
 [SQL_SUBSCRIPTION_RESET_VERSION] = "UPDATE subscription SET reset_version = 1 WHERE id = ?1",
 [SQL_SUBSCRIPTION_STATE] = "UPDATE subscription SET state = ?2, code = ?3, error = ?4"
 	" WHERE id = ?1",

@@ -227,14 +227,14 @@ check_deadline(const struct refresh *r, struct err *err)
  * tell.
  */
 static void
-record_refusal(const struct refresh *r, int64_t id, const struct err *why)
+record_refusal(const struct refresh *r, int64_t id, int64_t tried, const struct err *why)
 {
 	/* Without a code of its own it is a fault of this host, and must not pass for success. */
 	enum code code = why->code != CODE_NONE ? why->code : CODE_DOWNLOAD;
 
 	if (r->dry_run || catalogue_begin(r->catalogue, NULL) != 0)
 		return;
-	if (catalogue_subscription_tried(r->catalogue, id, stamp_now(), code, why->text, NULL) == 0)
+	if (catalogue_subscription_tried(r->catalogue, id, tried, code, why->text, NULL) == 0)
 		(void)catalogue_commit(r->catalogue, NULL);
 	else
 		catalogue_rollback(r->catalogue);
@@ -247,6 +247,7 @@ refresh_subscription(const struct refresh *r, int64_t id, struct update_result *
 	CLEANUP_CANDIDATE struct candidate cand;
 	struct subscription_row sub = { 0 };
 	struct err why = { 0 };
+	bool tried;
 	int rc;
 
 	candidate_init(&cand);
@@ -256,6 +257,10 @@ refresh_subscription(const struct refresh *r, int64_t id, struct update_result *
 		rc = check_clock(sub.created, &why);
 	if (rc == 0)
 		rc = check_deadline(r, &why);
+	tried = rc == 0;
+	/* If it never ends, or takes this process with it, others come first the next time. */
+	if (tried && !r->dry_run)
+		(void)catalogue_subscription_begun(r->catalogue, id, stamp_now(), NULL);
 	if (rc == 0)
 		rc = candidate_fetch(&cand, r->conf, r->starter, sub.url, sub.username,
 				     sub.password, conf_tls_ca(r->conf, sub.list_id), &why);
@@ -264,7 +269,8 @@ refresh_subscription(const struct refresh *r, int64_t id, struct update_result *
 	if (rc == 0)
 		rc = settle(r, id, &cand, result, &why);
 	if (rc != 0) {
-		record_refusal(r, id, &why);
+		/* One that was not tried is among the first the next time. */
+		record_refusal(r, id, tried ? stamp_now() : sub.tried, &why);
 		if (err != NULL)
 			*err = why;
 	} else {

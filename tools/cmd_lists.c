@@ -469,7 +469,8 @@ static int
 choose_lists(struct update *u, char **args, size_t n, struct err *err)
 {
 	if (n == 0)
-		return catalogue_subscription_each(u->ctl->catalogue, add_list, u, err);
+		return catalogue_subscription_each_due(u->ctl->catalogue, stamp_now(), add_list, u,
+						       err);
 	for (size_t i = 0; i < n; i++) {
 		struct subscription_row row = { 0 };
 		struct err why = { 0 };

@@ -442,7 +442,8 @@ update_all(struct vmc *v)
 	struct ids ids = { 0 };
 	int status = 0;
 
-	if (catalogue_subscription_each(v->ctl.catalogue, add_id, &ids, &err) != 0)
+	if (catalogue_subscription_each_due(v->ctl.catalogue, stamp_now(), add_id, &ids, &err) !=
+	    0)
 		status = vmc_fail(v, FATC, &err);
 	for (size_t i = 0; i < ids.n; i++)
 		status = ctl_last_failure(status, update_one(v, ids.at[i], deadline));

@@ -244,6 +244,11 @@ check_like 'A06 a list that is not known stops no other' \
     '^3: ' "$(publish bob bob.list bobs 4; refusal update nonsense bobs)"
 check 'A06 the list beside an unknown one is new' \
     wait_for "$VMI_PATIENCE" is_value 4 "$MNT/subscriptions/bobs/version"
+one_is_last() {
+	ctl -q update one
+	[ "$(ctl --json update --dry-run | grep -o '"id": *"[^"]*"' | tail -n 1 | cut -d'"' -f4)" = one ]
+}
+check 'the lists that were tried longest ago are asked first' wait_for "$VMI_PATIENCE" one_is_last
 
 thousand() {
 	local i

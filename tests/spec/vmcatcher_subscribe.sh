@@ -210,9 +210,9 @@ publish alice two.list two 1 && publish alice three.list three 1 &&
 publish alice two.list two 2 && publish alice three.list three 2 && good 3
 sed -i 's/Test list two/Test list zwei/' "$WWW/two.list"
 check_like 'A06 -U goes on after a list that is refused and exits with its code' \
-    "^11: .*Updating:$one.*Updating:two.*Failed to verify subscription 'two'.*Updating:three.*First version of:three" \
+    "^11: .*Updating:two.*Failed to verify subscription 'two'.*Updating:three.*First version of:three.*Updating:$one" \
     "$(subscribe -v -U)"
-check_is 'A06 the lists before and after it are new' '3 2' \
+check_is 'A06 the lists beside it are new' '3 2' \
     "$(ctl --json subscriptions | sed -nE 's/.*"version": *"([0-9]+)".*/\1/p' | paste -sd' ')"
 mv "$WWW/three.list" "$WWW/gone"
 check_like 'A06 the code is that of the last one that failed' '^10: ' "$(subscribe -U)"
