@@ -59,28 +59,58 @@ struct recheck {
 	int changed;		/* subscriptions and attestations */
 };
 
+/*
+ * Inside a transaction: what was judged is the message of now.  Another process may have applied a
+ * newer one meanwhile, and then nothing follows from what the older one is worth; the question is
+ * asked again.
+ */
+static int
+is_current(struct recheck *k, const struct subscription_row *sub, bool *current, struct err *err)
+{
+	struct subscription_row now = { 0 };
+	int rc = catalogue_subscription_by_id(k->r->catalogue, sub->id, &now, err);
+
+	*current = rc == 0 && now.has_message && digest_equal(&now.message, &sub->message);
+	subscription_row_release(&now);
+	k->unknown = k->unknown || !*current;
+	return rc;
+}
+
+static void
+say_distrusted(const struct recheck *k, const struct subscription_row *sub, enum reason reason,
+	       const char *why)
+{
+	refresh_say(k->r, "list '%s': no longer trusted (%s): %s", sub->list_id,
+		    reason_name(reason), why);
+}
+
 static int
 distrust(struct recheck *k, const struct subscription_row *sub, enum reason reason, const char *why,
 	 struct err *err)
 {
 	struct catalogue *c = k->r->catalogue;
+	bool current = false;
 	int rc;
 
 	if (sub->state == SUB_DISTRUSTED)
 		return 0;
-	refresh_say(k->r, "list '%s': no longer trusted (%s): %s", sub->list_id,
-		    reason_name(reason), why);
-	if (k->r->dry_run)
+	if (k->r->dry_run) {
+		say_distrusted(k, sub, reason, why);
 		return 0;
+	}
 	rc = catalogue_begin(c, err);
 	if (rc != 0)
 		return rc;
-	rc = catalogue_distrust(c, sub->id, reason, why, stamp_now(), err);
+	rc = is_current(k, sub, &current, err);
+	if (rc == 0 && current) {
+		say_distrusted(k, sub, reason, why);
+		rc = catalogue_distrust(c, sub->id, reason, why, stamp_now(), err);
+	}
 	if (rc == 0)
 		rc = catalogue_commit(c, err);
 	else
 		catalogue_rollback(c);
-	if (rc == 0)
+	if (rc == 0 && current)
 		k->changed++;
 	return rc;
 }

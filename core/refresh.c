@@ -176,6 +176,9 @@ refresh_reapply(const struct refresh *r, int64_t id, const struct candidate *can
 	rc = catalogue_subscription_by_id(r->catalogue, id, &sub, err);
 	if (rc == 0)
 		rc = check_identifier(&sub, candidate->list, err);
+	if (rc == 0 && !(sub.has_message && digest_equal(&sub.message, &candidate->digest)))
+		rc = err_refuse(err, CODE_BUSY, "list '%s': another version came meanwhile",
+				sub.list_id);
 	if (rc == 0)
 		rc = list_judge_endorser(r->catalogue, id, &candidate->verdict, &endorser, err);
 	/* Although it is the message that is there. */

@@ -62,7 +62,7 @@ int refresh_subscription(const struct refresh *r, int64_t id, struct update_resu
 
 /*
  * Makes an examined candidate the subscription's list again, in one transaction, whatever its
- * version: it is the one we have.
+ * version: it is the one we have (CODE_BUSY: not any more).
  */
 int refresh_reapply(const struct refresh *r, int64_t id, const struct candidate *candidate,
 		    struct err *err);

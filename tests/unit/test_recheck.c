@@ -189,6 +189,53 @@ refused_now(void **state)
 }
 
 static void
+publish_next(void *arg)
+{
+	struct bed *b = arg;
+
+	publish(b->f, b->sub, "2", ENTRIES(IMG("a", "2", 'a')));
+}
+
+/* Another process applies a newer list while the stored one is judged. */
+static void
+newer_meanwhile(void **state)
+{
+	struct bed *b = *state;
+
+	verdict.code = CODE_SIGNATURE;
+	verdict.revoked = true;
+	verdict.meanwhile = publish_next;
+	verdict.arg = b;
+	change_trust(b);
+	assert_rechecked(b, RECHECK_IF_CHANGED, 0);
+	assert_state(b->f, b->sub, SUB_OK);
+	assert_image(b->f, "a", "live selected 2");
+	verdict.meanwhile = NULL;
+	verdict.n = 0;
+	assert_rechecked(b, RECHECK_IF_CHANGED, 0);
+	assert_true(verdict.n > 0);
+}
+
+/* What was distrusted came back by itself; the older version must not come after it. */
+static void
+newer_meanwhile_is_not_undone(void **state)
+{
+	struct bed *b = *state;
+
+	revoked(state);
+	verdict.code = CODE_SIGNATURE;
+	assert_rechecked(b, RECHECK_ALL, 1);
+	assert_state(b->f, b->sub, SUB_DISTRUSTED);
+	verdict.code = CODE_NONE;
+	verdict.meanwhile = publish_next;
+	verdict.arg = b;
+	assert_int_not_equal(recheck(b, RECHECK_DISTRUSTED), 0);
+	assert_int_equal(b->err.code, CODE_BUSY);
+	assert_state(b->f, b->sub, SUB_OK);
+	assert_image(b->f, "a", "live selected 2");
+}
+
+static void
 no_verdict(void **state)
 {
 	struct bed *b = *state;
@@ -436,6 +483,10 @@ main(void)
 		TEST("one whose CRL is missing is, where CRLs are taken strictly",
 		     strict_about_crls),
 		TEST("one that would be refused today for another reason stays", refused_now),
+		TEST("what an older message is worth now says nothing of a newer list",
+		     newer_meanwhile),
+		TEST("an older message that is trusted again does not replace a newer list",
+		     newer_meanwhile_is_not_undone),
 		TEST("one that nobody can judge stays, and is asked for again", no_verdict),
 		TEST("what nobody could tell is no judgement", judgements),
 		TEST("nobody is asked while the trusted CAs are the same",

@@ -15,6 +15,8 @@ static struct {
 	const char *signer;
 	const char *only, *other;	/* of messages without this text: good, and signed by the other */
 	int n;				/* how often it was asked */
+	void (*meanwhile)(void *arg);	/* what happens while it thinks; NULL: nothing */
+	void *arg;
 } verdict;
 
 int
@@ -26,6 +28,8 @@ verify_message(struct starter *starter, const void *message, size_t len, struct 
 
 	(void)starter;
 	verdict.n++;
+	if (verdict.meanwhile != NULL)
+		verdict.meanwhile(verdict.arg);
 	if (verdict.none != 0)
 		return err_set(err, verdict.none, "there is no verifier");
 	out->subject = xstrdup(his ? verdict.signer : verdict.other);
