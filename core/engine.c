@@ -83,6 +83,27 @@ engine_drop_job(struct engine *e, struct job *job)
 	job_free(job);
 }
 
+/*
+ * Behind those that are still to be tried: else a server that hangs, with enough images, would have
+ * all places for ever.
+ */
+void
+engine_requeue_job(struct engine *e, struct job *job)
+{
+	struct job **p = &e->jobs;
+
+	job_requeue(job);
+	while (*p != job)
+		p = &(*p)->next;
+	pthread_mutex_lock(&e->lock);
+	*p = job->next;
+	while (*p != NULL)
+		p = &(*p)->next;
+	*p = job;
+	job->next = NULL;
+	pthread_mutex_unlock(&e->lock);
+}
+
 void
 engine_answer(struct engine *e, const struct digest *d, int rc, struct blockfile *f,
 	      const struct err *why)
@@ -224,11 +245,9 @@ run_job(struct engine *e, struct job *job)
 	blockfile_unref(file);
 }
 
-/*
- * Readers first; what nobody waits for leaves them one place.  QUEUED jobs keep their order.
- */
-static struct job *
-next_job(struct engine *e)
+/* Readers first; what nobody waits for leaves them one place. */
+struct job *
+engine_next_job(struct engine *e)
 {
 	int64_t places = engine_conf(e)->fetch_parallel, running = 0;
 	struct job *idle = NULL;
@@ -286,12 +305,12 @@ run_jobs(struct engine *e)
 	for (job = e->jobs; job != NULL; job = next) {
 		next = job->next;
 		if (is_due(e, job)) {
-			job_requeue(job);
+			engine_requeue_job(e, job);
 			engine_tell_activity(e, &job->digest, true);
 		}
 		run_job(e, job);
 	}
-	while ((job = next_job(e)) != NULL) {
+	while ((job = engine_next_job(e)) != NULL) {
 		start_job(e, job, &env);
 		answer_job(e, job, NULL);
 		if (job->state == JOB_BACKOFF) {

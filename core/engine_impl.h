@@ -175,6 +175,8 @@ void engine_rows_changed(struct engine *e);
 void engine_look(struct engine *e);	/* at rows that others may have changed: what is shown, and what is to be fetched */
 void engine_add_job(struct engine *e, struct job *job);
 void engine_drop_job(struct engine *e, struct job *job);
+void engine_requeue_job(struct engine *e, struct job *job);	/* BACKOFF -> QUEUED */
+struct job *engine_next_job(struct engine *e);	/* to be started now, or NULL */
 void engine_answer(struct engine *e, const struct digest *d, int rc, struct blockfile *f,
 		   const struct err *why);
 void engine_tell_activity(struct engine *e, const struct digest *d, bool active);

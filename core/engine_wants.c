@@ -107,7 +107,7 @@ want_stream(struct engine *e, const struct object_row *row, struct job *job, boo
 			return;
 		}
 		job->tries = row->tries;
-		job_requeue(job);
+		engine_requeue_job(e, job);
 	}
 	job->waiting = true;
 	engine_tell_activity(e, &job->digest, true);
