@@ -7,6 +7,10 @@
  * needs no place, and neither does one that was withdrawn while it is open (engine_linger.c): its
  * publisher may take the file away any moment.  Nor does one that was whole until its last pass
  * (engine_whole.c): it lacks little, and nobody will read it for that.
+ *
+ * One of which nothing has come for FILL_STALLS times stall_timeout gives its place to one that
+ * waits for it, and is late then: it has its turn when only others that are late wait.  Else a few
+ * images whose server is gone would keep all others from being filled.
  */
 #include "config.h"
 #include "engine_impl.h"
@@ -19,6 +23,8 @@
 #include "plan.h"
 #include "reuse.h"
 #include "stored.h"
+
+enum { FILL_STALLS = 2 };
 
 /* ---- an older version's blocks ------------------------------------------------------------- */
 
@@ -112,16 +118,34 @@ engine_wanted_fill(struct engine *e, const struct lazyjob *job)
 }
 
 static bool
+can_be_filled(const struct lazyjob *job)
+{
+	return job->state == LAZYJOB_QUEUED || job->state == LAZYJOB_ROOTING ||
+	       job->state == LAZYJOB_SERVING;
+}
+
+static bool
 takes_place(const struct lazyjob *job)
 {
-	return job->filling && !needs_no_place(job) &&
-	       (job->state == LAZYJOB_ROOTING || job->state == LAZYJOB_SERVING);
+	return job->filling && !needs_no_place(job) && can_be_filled(job);
+}
+
+/* One that failed would hold a place for nothing before the time of its next try. */
+static bool
+waits_for_place(struct engine *e, const struct lazyjob *job, long long now)
+{
+	bool rests = job->n_failed > 0 && now < job->retry_at && job->state != LAZYJOB_SERVING;
+
+	return !job->filling && !rests && !needs_no_place(job) && can_be_filled(job) &&
+	       engine_wanted_fill(e, job) != LAZY_FILL_NOT;
 }
 
 /* The file changes places with what the plan says only when that is something else. */
 static void
-set_fill(struct lazyjob *job, enum lazy_fill fill)
+set_fill(struct engine *e, struct lazyjob *job)
 {
+	enum lazy_fill fill = job->filling ? engine_wanted_fill(e, job) : LAZY_FILL_NOT;
+
 	if (job->state != LAZYJOB_SERVING || job->reuse != NULL || job->fill == fill)
 		return;
 	job->fill = fill;
@@ -139,33 +163,127 @@ set_due(struct engine *e, struct lazyjob *job, bool due)
 }
 
 static void
-give_places(struct engine *e, bool pending, int64_t *free_places)
+note_moved(struct lazyjob *job, long long now)
 {
-	for (struct lazyjob *job = e->lazyjobs; job != NULL; job = job->next) {
-		enum lazy_fill fill = engine_wanted_fill(e, job);
+	job->moved_at = now;
+	job->had = engine_lazyjob_bytes(job);
+}
 
-		if (job->pending != pending)
+static long long
+stuck_at(const struct engine *e, const struct lazyjob *job)
+{
+	return job->moved_at + FILL_STALLS * 1000 * engine_conf(e)->stall_timeout;
+}
+
+static void
+go_behind(struct engine *e, struct lazyjob *job)
+{
+	struct lazyjob **p = &e->lazyjobs;
+
+	while (*p != job)
+		p = &(*p)->next;
+	pthread_rwlock_wrlock(&e->lazies);
+	*p = job->next;
+	while (*p != NULL)
+		p = &(*p)->next;
+	*p = job;
+	job->next = NULL;
+	pthread_rwlock_unlock(&e->lazies);
+}
+
+/* As many as others wait for in vain.  Returns how many. */
+static int64_t
+take_places_back(struct engine *e, long long now, int64_t n_wanted)
+{
+	struct lazyjob *job, *next;
+	int64_t n_taken = 0;
+	size_t n = 0;
+
+	for (job = e->lazyjobs; job != NULL && n_wanted > 0; job = job->next)
+		n++;
+	/* Those that go behind are not met again. */
+	for (job = e->lazyjobs; n > 0 && n_taken < n_wanted; job = next, n--) {
+		next = job->next;
+		if (!takes_place(job))
 			continue;
-		set_due(e, job, fill != LAZY_FILL_NOT);
-		if (fill == LAZY_FILL_NOT) {
-			job->filling = false;
-		} else if (!job->filling && (needs_no_place(job) || *free_places > 0)) {
-			job->filling = true;
-			*free_places -= !needs_no_place(job);
-		}
-		set_fill(job, job->filling ? fill : LAZY_FILL_NOT);
+		if (job->had != engine_lazyjob_bytes(job))
+			note_moved(job, now);
+		if (now < stuck_at(e, job))
+			continue;
+		job->filling = false;
+		job->late = true;
+		go_behind(e, job);
+		n_taken++;
 	}
+	return n_taken;
+}
+
+enum turn { TURN_NEW_VERSIONS, TURN_OTHERS, TURN_LATE, N_TURNS };
+
+static enum turn
+turn_of(const struct lazyjob *job)
+{
+	return job->late ? TURN_LATE : job->pending ? TURN_NEW_VERSIONS : TURN_OTHERS;
+}
+
+static void
+give_places(struct engine *e, enum turn turn, long long now, int64_t *free_places)
+{
+	for (struct lazyjob *job = e->lazyjobs; job != NULL && *free_places > 0; job = job->next) {
+		if (turn_of(job) != turn || !waits_for_place(e, job, now))
+			continue;
+		job->filling = true;
+		job->late = false;
+		note_moved(job, now);
+		(*free_places)--;
+	}
+}
+
+/* What needs no place has one at once, what is not to be filled has none. */
+static void
+review_place(struct engine *e, struct lazyjob *job)
+{
+	bool wanted = engine_wanted_fill(e, job) != LAZY_FILL_NOT;
+
+	set_due(e, job, wanted);
+	job->filling = wanted && (job->filling || needs_no_place(job));
+	/* Something came after all. */
+	if (job->late && job->had != engine_lazyjob_bytes(job))
+		job->late = false;
 }
 
 void
 engine_plan_fill(struct engine *e)
 {
-	int64_t free_places = engine_conf(e)->fetch_parallel;
+	int64_t n_free = engine_conf(e)->fetch_parallel, n_waiting = 0;
+	long long now = io_monotonic_ms();
 
-	for (const struct lazyjob *job = e->lazyjobs; job != NULL; job = job->next)
-		free_places -= takes_place(job);
-	give_places(e, true, &free_places);
-	give_places(e, false, &free_places);
+	for (struct lazyjob *job = e->lazyjobs; job != NULL; job = job->next) {
+		review_place(e, job);
+		n_free -= takes_place(job);
+		n_waiting += waits_for_place(e, job, now);
+	}
+	n_free += take_places_back(e, now, n_waiting - n_free);
+	for (int turn = 0; turn < N_TURNS; turn++)
+		give_places(e, (enum turn)turn, now, &n_free);
+	for (struct lazyjob *job = e->lazyjobs; job != NULL; job = job->next)
+		set_fill(e, job);
+}
+
+long long
+engine_places_wait(struct engine *e, long long now)
+{
+	long long wait = -1;
+	bool any = false;
+
+	for (const struct lazyjob *job = e->lazyjobs; job != NULL; job = job->next) {
+		long long left = stuck_at(e, job) - now;
+
+		any = any || waits_for_place(e, job, now);
+		if (takes_place(job) && (wait < 0 || left < wait))
+			wait = left < 0 ? 0 : left;
+	}
+	return any ? wait : -1;
 }
 
 /* ---- rest ----------------------------------------------------------------------------------- */

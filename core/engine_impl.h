@@ -72,6 +72,9 @@ struct lazyjob {
 	bool waiting;			/* wants that are not answered */
 	bool asked;			/* a command waits for all of it */
 	bool filling;			/* has one of the places for filling */
+	bool late;			/* had one, and nothing came for too long */
+	int64_t had;			/* bytes that were here at moved_at */
+	long long moved_at;		/* monotonic ms: filling: the last time that some came */
 	bool reused;			/* an older version was looked at */
 	bool withdrawn;			/* nobody wants it any more, but it is open */
 	enum lazy_fill fill;		/* what the lazy was told */
@@ -214,7 +217,7 @@ void engine_request_blocks(struct engine *e, struct lazyjob *job, bool retry);
 void engine_take_granules(struct engine *e, const struct digest *d, int64_t first, int64_t n);
 void engine_take_missed(struct engine *e, const struct inbox_item *item);
 void engine_run_lazyjobs(struct engine *e);
-int engine_lazyjobs_wait(const struct engine *e, long long now);	/* ms, -1 never */
+int engine_lazyjobs_wait(struct engine *e, long long now);	/* ms, -1 never */
 void engine_tell_landed(void *engine, struct blockfile *f, int64_t off, const void *data,
 			size_t size);
 int engine_change_lazyjob(struct engine *e, struct lazyjob *job,
@@ -227,11 +230,15 @@ void engine_begin_check(struct engine *e, struct lazyjob *job);
 void engine_committed(struct engine *e, struct pass *pass);
 void engine_finish_lazyjob(struct engine *e, struct lazyjob *job);
 
-/* engine_fill.c: rest: lets go of what nobody uses for now. */
+/*
+ * engine_fill.c: rest: lets go of what nobody uses for now.  places_wait: ms until somebody may lose
+ * his place to another, -1 never.
+ */
 void engine_begin_reuse(struct engine *e, struct lazyjob *job);
 void engine_look_at_reuse(struct engine *e, struct lazyjob *job);
 enum lazy_fill engine_wanted_fill(struct engine *e, const struct lazyjob *job);
 void engine_plan_fill(struct engine *e);
+long long engine_places_wait(struct engine *e, long long now);
 void engine_rest_lazyjobs(struct engine *e);
 
 /*

@@ -574,14 +574,19 @@ engine_run_lazyjobs(struct engine *e)
 		next = job->next;
 		run_lazyjob(e, job);
 	}
-	/* Those that can be filled from now on. */
+	/* Those that can be filled from now on: nobody would wake us for them. */
 	engine_plan_fill(e);
+	for (job = e->lazyjobs; job != NULL; job = next) {
+		next = job->next;
+		if (job->state == LAZYJOB_QUEUED && job->filling)
+			run_lazyjob(e, job);
+	}
 }
 
 int
-engine_lazyjobs_wait(const struct engine *e, long long now)
+engine_lazyjobs_wait(struct engine *e, long long now)
 {
-	long long wait = engine_linger_wait(e);
+	long long wait = engine_linger_wait(e), places = engine_places_wait(e, now);
 
 	for (const struct lazyjob *job = e->lazyjobs; job != NULL; job = job->next) {
 		long long left = job->retry_at - now;
@@ -598,5 +603,7 @@ engine_lazyjobs_wait(const struct engine *e, long long now)
 		if (wait < 0 || left < wait)
 			wait = left;
 	}
+	if (places >= 0 && (wait < 0 || places < wait))
+		wait = places;
 	return wait > LIMIT_BACKOFF_MAX_MS ? LIMIT_BACKOFF_MAX_MS : (int)wait;
 }
