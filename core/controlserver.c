@@ -408,7 +408,10 @@ control_tell_progress(struct engine *e)
 		c->told_at = now;
 		if (c->watching)
 			engine_progress(e, &c->digest, &progress);
-		else
+		if (c->watching && !progress.active)
+			progress.active = engine_adopt_progress(e, &c->digest, &progress.bytes,
+								&progress.total);
+		else if (c->healing)
 			progress.active = engine_examine_progress(e, &c->digest, &progress.bytes,
 								  &progress.total);
 		if (progress.active)

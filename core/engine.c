@@ -363,6 +363,7 @@ engine_look(struct engine *e)
 	engine_adopt_again(e);
 	engine_rows_changed(e);
 	engine_room_changed(e);
+	engine_review_adoption(e);
 	review_jobs(e);
 	engine_review_lazyjobs(e);
 	engine_drop_unwanted(e);
@@ -406,7 +407,7 @@ static int
 wait_ms(struct engine *e)
 {
 	long long now = io_monotonic_ms();
-	int wait = engine_timers_wait(e, now), blocks, events, room;
+	int wait = engine_timers_wait(e, now), blocks, events, room, adoption;
 
 	for (struct job *job = e->jobs; job != NULL; job = job->next)
 		if ((job->state == JOB_BACKOFF && !job->gave_up) ||
@@ -414,8 +415,8 @@ wait_ms(struct engine *e)
 			wait = sooner(wait, job->retry_at - now);
 	if (control_has_watchers(e))
 		wait = sooner(wait, 250);
-	if (e->adoption != NULL)
-		wait = 0;
+	if ((adoption = engine_adopt_wait(e, now)) >= 0)
+		wait = sooner(wait, adoption);
 	if ((room = engine_trim_wait(e, now)) >= 0)
 		wait = sooner(wait, room);
 	if ((blocks = engine_lazyjobs_wait(e, now)) >= 0)
@@ -434,6 +435,9 @@ take_passes(struct engine *e)
 		switch (pass->kind) {
 		case PASS_REBUILD:
 			engine_rebuilt(e, pass);
+			break;
+		case PASS_ADOPT:
+			engine_adopted(e, pass);
 			break;
 		case PASS_COMMIT:
 			engine_committed(e, pass);

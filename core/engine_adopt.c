@@ -12,37 +12,18 @@
  * too old, say.  When they are there again their images are looked for once more, and what lies in
  * the store is not fetched.
  *
- * Hashing takes hours when a catalogue was rebuilt beside a full cache.  So it is done in steps,
- * between the engine's other work, and what somebody waits for comes first.
+ * What is to be hashed is hashed by passes, while the engine works (engine_adoption.c).
  */
 #include "config.h"
-#include "engine_impl.h"
+#include "engine_adopt.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "io.h"
 #include "log.h"
 #include "stamp.h"
-#include "stored.h"
 
-enum { MOVES_A_STEP = 1000, STEP_MS = 200 };
-
-struct known {
-	struct digest digest;
-	int64_t size;
-	bool has_root;
-	struct digest root;
-	bool verified, found;
-	bool due;			/* to be hashed */
-};
-
-struct adoption {
-	struct known *rows;
-	size_t n, next;			/* next: none before it is due */
-	bool awaiting;			/* lists that may name any object */
-};
+enum { MOVES_A_STEP = 1000 };
 
 static int
 add_row(void *arg, const struct object_row *row)
@@ -64,8 +45,8 @@ by_digest(const void *a, const void *b)
 	return memcmp(x->digest.bytes, y->digest.bytes, DIGEST_BYTES);
 }
 
-static struct known *
-find(const struct adoption *a, const struct digest *d)
+struct known *
+adoption_find(const struct adoption *a, const struct digest *d)
 {
 	struct known key = { .digest = *d };
 
@@ -77,14 +58,14 @@ known_object(void *arg, const struct digest *d)
 {
 	const struct adoption *a = arg;
 
-	return a->awaiting || find(a, d) != NULL;
+	return a->awaiting || adoption_find(a, d) != NULL;
 }
 
 static bool
 known_partial(void *arg, const struct digest *d)
 {
 	const struct adoption *a = arg;
-	const struct known *row = find(a, d);
+	const struct known *row = adoption_find(a, d);
 
 	return row != NULL ? !row->verified : a->awaiting;
 }
@@ -92,7 +73,7 @@ known_partial(void *arg, const struct digest *d)
 static void
 found(void *arg, const struct digest *d, int64_t size)
 {
-	struct known *row = find(arg, d);
+	struct known *row = adoption_find(arg, d);
 
 	/* A wrong size is seen, and healed, when it is opened. */
 	(void)size;
@@ -116,168 +97,22 @@ stuck(void *arg, const char *from, int errnum)
 }
 
 static int
-commit_row(struct engine *e, const struct known *row,
-	   int (*change)(struct catalogue *c, const struct known *row, const void *arg,
-			 struct err *err),
-	   const void *arg)
-{
-	char hex[DIGEST_HEX + 1];
-	struct err err = { 0 };
-	int rc = catalogue_begin(e->catalogue, &err);
-
-	if (rc == 0)
-		rc = change(e->catalogue, row, arg, &err);
-	if (rc == 0)
-		rc = catalogue_commit(e->catalogue, &err);
-	if (rc == 0)
-		return 0;
-	catalogue_rollback(e->catalogue);
-	digest_hex(&row->digest, hex);
-	log_err(LOG_LVL_ERROR, hex, &err);
-	return rc;
-}
-
-static int
-set_verified(struct catalogue *c, const struct known *row, const void *tree, struct err *err)
-{
-	return catalogue_object_verified(c, &row->digest, tree, stamp_now(), err);
-}
-
-static int
 set_lost(struct catalogue *c, const struct known *row, const void *why, struct err *err)
 {
 	return catalogue_object_lost(c, &row->digest, why, stamp_now(), err);
 }
 
-static int
-set_failed(struct catalogue *c, const struct known *row, const void *arg, struct err *err)
-{
-	const struct err *why = arg;
-
-	return catalogue_object_failed(c, &row->digest, why->code, why->text, true, 0, err);
-}
-
 static void
 note_missing(struct engine *e, const struct known *row)
 {
-	char hex[DIGEST_HEX + 1];
-
-	digest_hex(&row->digest, hex);
-	log_warning("%s: the file is not in the cache directory", hex);
-	commit_row(e, row, set_lost, "the file is not in the cache directory");
-}
-
-static void
-refuse(struct engine *e, const struct known *row, const struct err *why)
-{
+	static const char why[] = "the file is not in the cache directory";
 	char hex[DIGEST_HEX + 1];
 	struct err err = { 0 };
 
 	digest_hex(&row->digest, hex);
-	log_err(LOG_LVL_WARNING, hex, why);
-	/* What cannot be read just now is no proof that the bytes are bad. */
-	if (why->code != CODE_CORRUPT && why->code != CODE_BLOCK_DIGEST)
-		return;
-	if (store_quarantine_object(e->config.store, &row->digest, &err) != 0)
+	log_warning("%s: %s", hex, why);
+	if (adoption_change_row(e, row, set_lost, why, &err) != 0)
 		log_err(LOG_LVL_ERROR, hex, &err);
-	if (why->code == CODE_BLOCK_DIGEST)
-		commit_row(e, row, set_failed, why);
-}
-
-/* The engine may be told to stop while a large file is being hashed. */
-static int
-go_on(void *arg, int64_t done)
-{
-	struct engine *e = arg;
-	bool stop;
-
-	(void)done;
-	pthread_mutex_lock(&e->lock);
-	stop = e->stop;
-	pthread_mutex_unlock(&e->lock);
-	return stop ? -ECANCELED : 0;
-}
-
-/* What is being fetched meanwhile needs no adoption. */
-static void
-hash(struct engine *e, struct known *row)
-{
-	struct blockfile *f = NULL;
-	char hex[DIGEST_HEX + 1];
-	struct err err = { 0 };
-	struct digest tree;
-	int rc;
-
-	row->due = false;
-	if (engine_is_fetching(e, &row->digest))
-		return;
-	digest_hex(&row->digest, hex);
-	rc = stored_rebuild(e->config.store, &row->digest, row->size,
-			    row->has_root ? &row->root : NULL, go_on, e, &tree, &f, &err);
-	if (rc != 0) {
-		refuse(e, row, &err);
-	} else if (commit_row(e, row, set_verified, &tree) == 0) {
-		log_info("%s: adopted after hashing", hex);
-		engine_note_audited(e, &row->digest, f);
-	}
-	blockfile_unref(f);
-}
-
-/* ---- in steps ------------------------------------------------------------------------------ */
-
-void
-engine_adopt_end(struct engine *e)
-{
-	if (e->adoption != NULL)
-		free(e->adoption->rows);
-	free(e->adoption);
-	e->adoption = NULL;
-}
-
-static struct known *
-next_due(struct adoption *a)
-{
-	while (a->next < a->n && !a->rows[a->next].due)
-		a->next++;
-	return a->next < a->n ? &a->rows[a->next] : NULL;
-}
-
-void
-engine_adopt_step(struct engine *e)
-{
-	long long end = io_monotonic_ms() + STEP_MS;
-	struct known *row = NULL;
-	bool any = false;
-
-	if (e->adoption == NULL)
-		return;
-	while (io_monotonic_ms() < end && (row = next_due(e->adoption)) != NULL) {
-		hash(e, row);
-		any = true;
-	}
-	if (next_due(e->adoption) == NULL) {
-		engine_adopt_end(e);
-		engine_look(e);
-	} else if (any) {
-		engine_rows_changed(e);
-	}
-}
-
-bool
-engine_is_to_adopt(const struct engine *e, const struct digest *d)
-{
-	const struct known *row = e->adoption != NULL ? find(e->adoption, d) : NULL;
-
-	return row != NULL && row->due;
-}
-
-void
-engine_adopt_now(struct engine *e, const struct digest *d)
-{
-	if (!engine_is_to_adopt(e, d))
-		return;
-	hash(e, find(e->adoption, d));
-	engine_rows_changed(e);
 }
 
 /* ---- beginning ----------------------------------------------------------------------------- */
@@ -345,26 +180,71 @@ engine_adopt(struct engine *e)
 			note_missing(e, &a->rows[i]);
 		a->rows[i].due = !a->rows[i].verified && a->rows[i].found;
 	}
-	if (next_due(a) == NULL)
-		engine_adopt_end(e);
+	adoption_begin_next(e);
+}
+
+/* What an earlier look found due, and may be at work on, goes on. */
+static void
+go_on(struct adoption *a, struct adoption *old)
+{
+	for (size_t i = 0; i < old->n; i++) {
+		struct known *was = &old->rows[i];
+		struct known *row = was->due ? adoption_find(a, &was->digest) : NULL;
+
+		if (row == NULL || row->verified)
+			continue;
+		row->due = true;
+		row->waiting = was->waiting;
+		row->pass = was->pass;
+		row->file = was->file;
+		a->n_unwritten += row->file != NULL;
+		if (old->current == was)
+			a->current = row;
+		*was = (struct known){ .due = false };
+	}
+	a->retry_at = old->retry_at;
+	a->changed = old->changed;
+	a->failed = old->failed;
+}
+
+/* The rest is no row's any more, or a row says already what was to be found out. */
+static void
+leave(struct engine *e, struct adoption *old)
+{
+	for (size_t i = 0; i < old->n; i++) {
+		struct known *row = &old->rows[i];
+
+		if (row->pass != NULL)
+			passes_cancel(e->passes, PASS_ADOPT, &row->digest);
+		adoption_answer(e, row);
+	}
 }
 
 /* Nothing is moved: by now others work in the store. */
 void
 engine_adopt_again(struct engine *e)
 {
-	int64_t n = catalogue_lists_awaited(e->catalogue), blocks;
-	struct adoption *a;
+	int64_t n = catalogue_lists_awaited(e->catalogue);
+	struct adoption *a, *old = e->adoption;
 
 	if (n < 0 || n == e->lists_awaited)
 		return;
+	e->adoption = NULL;
 	a = begin(e);
-	for (size_t i = 0; a != NULL && i < a->n; i++) {
+	if (a == NULL) {
+		e->adoption = old;
+		return;
+	}
+	if (old != NULL)
+		go_on(a, old);
+	for (size_t i = 0; i < a->n; i++) {
 		struct known *row = &a->rows[i];
 
-		row->due = !row->verified &&
-			   store_object_stat(e->config.store, &row->digest, row->size, &blocks);
+		row->due = row->due || (!row->verified && adoption_has_object(e, row) &&
+					!engine_is_fetching(e, &row->digest));
 	}
-	if (a != NULL && next_due(a) == NULL)
-		engine_adopt_end(e);
+	if (old != NULL)
+		leave(e, old);
+	adoption_free(old);
+	adoption_begin_next(e);
 }

@@ -29,6 +29,7 @@ let_go(struct engine *e, const struct digest *d)
 			  (job != NULL && job->waiting);
 	struct err why = { 0 };
 
+	waited_for = engine_adopt_never(e, d) || waited_for;
 	if (lazyjob != NULL) {
 		passes_cancel(e->passes, PASS_COMMIT, d);
 		engine_stop_lazyjob(e, lazyjob);

@@ -160,7 +160,7 @@ struct engine {
 	struct updater { uint32_t id; long long since; } updater, rechecker;	/* 0: not running */
 	struct room room;
 	struct engine_events *events;	/* engine_events.c; NULL: not a daemon */
-	struct adoption *adoption;	/* objects still to be hashed; NULL: none */
+	struct adoption *adoption;	/* engine_adoption.c; NULL: nothing is to be adopted */
 	int64_t lists_awaited;		/* when the store was looked through last */
 	struct clock_watch clock;
 	bool starter_gone;		/* its socket is at its end: always readable */
@@ -341,10 +341,21 @@ void engine_events_end(struct engine *e);
 
 /* engine_adopt.c: store and catalogue brought together at the start. */
 void engine_adopt(struct engine *e);
-void engine_adopt_step(struct engine *e);	/* hashes for a while what is to be adopted */
-void engine_adopt_now(struct engine *e, const struct digest *d);	/* if it is among them */
-bool engine_is_to_adopt(const struct engine *e, const struct digest *d);
 void engine_adopt_again(struct engine *e);	/* if lists have come that were awaited */
+
+/*
+ * engine_adoption.c: what lies in the store and is to be hashed before its row may say so.  first:
+ * true: it is among them, and who asks is, or will be, answered.  never: it is not any more; true:
+ * somebody waits for it, and is to be answered.  wait: ms until step has something to do, -1 never.
+ */
+bool engine_is_to_adopt(const struct engine *e, const struct digest *d);
+bool engine_adopt_first(struct engine *e, const struct digest *d);
+bool engine_adopt_never(struct engine *e, const struct digest *d);
+bool engine_adopt_progress(struct engine *e, const struct digest *d, int64_t *done, int64_t *size);
+void engine_adopted(struct engine *e, struct pass *pass);
+void engine_review_adoption(struct engine *e);	/* after rows have changed */
+void engine_adopt_step(struct engine *e);
+int engine_adopt_wait(const struct engine *e, long long now);
 void engine_adopt_end(struct engine *e);
 
 /* engine_status.c */

@@ -6,6 +6,7 @@
  *   verified    can be opened       answers with it
  *   verified    its tree is lost    hashes the whole to make it anew (a pass), then answers
  *   verified    gone, or bad        forgets it (handle_damage), and goes on as below
+ *   otherwise   is there all the same   has it adopted first (engine_adoption.c)
  *   otherwise                       waits for the object's job, or begins one, or, between two
  *                                   tries, answers with the last failure
  *
@@ -125,6 +126,8 @@ want_row(struct engine *e, const struct object_row *row, struct job *job, bool r
 	}
 	if (row->state == OBJECT_VERIFIED && answer_from_store(e, row))
 		return;
+	if (engine_adopt_first(e, &row->digest))
+		return;
 	if (!row->wanted) {
 		err_set(&why, ENOENT, "no selected image names this digest");
 		engine_answer(e, &row->digest, why.rc, NULL, &why);
@@ -189,7 +192,6 @@ engine_request(struct engine *e, const struct digest *d, bool retry)
 		engine_request_blocks(e, lazyjob, retry);
 		return;
 	}
-	engine_adopt_now(e, d);
 	if (retry)
 		rc = reset_tries(e, d, &err);
 	if (rc == 0)

@@ -187,6 +187,7 @@ run(struct store *store, struct pass *pass)
 {
 	switch (pass->kind) {
 	case PASS_REBUILD:
+	case PASS_ADOPT:
 		pass->rc = rebuild(store, pass, &pass->why);
 		break;
 	case PASS_COMMIT:
@@ -394,6 +395,20 @@ passes_cancel(struct passes *p, enum pass_kind kind, const struct digest *d)
 	found = find(p, kind, d);
 	if (found != NULL)
 		atomic_store(&found->cancelled, true);
+	pthread_mutex_unlock(&p->lock);
+}
+
+void
+passes_hurry(struct passes *p, enum pass_kind kind, const struct digest *d)
+{
+	struct pass *found;
+
+	pthread_mutex_lock(&p->lock);
+	found = find_in(p->queue, kind, d);
+	if (found != NULL) {
+		found->urgent = true;
+		pthread_cond_broadcast(&p->due);
+	}
 	pthread_mutex_unlock(&p->lock);
 }
 

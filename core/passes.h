@@ -2,6 +2,7 @@
  * passes.h - passes over whole files, in threads beside the engine's: minutes for a large image.
  *
  *   REBUILD   the tree of a stored object is lost: made anew, if the bytes are the image's
+ *   ADOPT     a file lies in the store that no row calls verified: the same
  *   COMMIT    a file in block mode has all its granules: its SHA-512 is the last word; then it
  *             becomes the object
  *   CHECK     every granule of a complete file against its tree
@@ -23,7 +24,7 @@
 
 struct passes;
 
-enum pass_kind { PASS_REBUILD, PASS_COMMIT, PASS_CHECK };
+enum pass_kind { PASS_REBUILD, PASS_ADOPT, PASS_COMMIT, PASS_CHECK };
 
 /* More bad granules than this in one file, and the rest is found by the next pass. */
 enum { PASS_BAD_MAX = 4096 };
@@ -34,14 +35,15 @@ struct pass {
 	struct digest digest;
 	int64_t size;
 	bool urgent;			/* readers wait */
-	bool has_root;			/* REBUILD: the signed digest that the tree must have */
+	bool has_root;			/* REBUILD, ADOPT: the signed digest that the tree must have */
 	struct digest root;
-	struct blockfile *file;		/* COMMIT, CHECK: a reference.  REBUILD: the result */
+	struct blockfile *file;		/* COMMIT, CHECK: a reference.  Else the result */
 	atomic_bool cancelled;
 	atomic_llong done;		/* bytes so far */
 	/*
 	 * The result; why.rc is it, too.
-	 *   REBUILD   0: file and tree.  -EBADMSG: CODE_CORRUPT (not the image's bytes) or
+	 *   REBUILD, ADOPT
+	 *             0: file and tree.  -EBADMSG: CODE_CORRUPT (not the image's bytes) or
 	 *             CODE_BLOCK_DIGEST (they are, but the signed tree is another one's)
 	 *   COMMIT    0: the object is in the store.  -EAGAIN: n_bad granules were wrong on the disk,
 	 *             and are MISSING now.  -EBADMSG, CODE_BLOCK_DIGEST: all granules are the signed ones,
@@ -74,6 +76,8 @@ struct pass *passes_find(struct passes *p, enum pass_kind kind, const struct dig
 struct pass *passes_take(struct passes *p);
 /* Passes of this kind over this object end soon, with -ECANCELED.  NULL is fine: none is left. */
 void passes_cancel(struct passes *p, enum pass_kind kind, const struct digest *d);
+/* Readers wait for it now. */
+void passes_hurry(struct passes *p, enum pass_kind kind, const struct digest *d);
 bool passes_are_idle(struct passes *p);
 
 #endif

@@ -374,6 +374,37 @@ echo "file_prefix = $WWW" >>"$CONF"
 check_like 'L26 when it is set the next update takes them, be the list the same' ' 3 added' "$(ctl update tiny)"
 check_is 'L26 once' "list 'tiny': nothing new" "$(ctl update tiny)"
 
+# ---- a large file that no row knows -----------------------------------------------------------------
+
+# Hashing it would take minutes: nobody waits for the end.
+tiny_load whole
+huge=$(printf 'ab%.0s' {1..64})
+images=("$(pki_image huge 'The image huge' 1 "file://$WWW/huge" $((64 << 30)) "$huge")")
+for name in one two three; do
+	images+=("$(pki_image "$name" "The image $name" 1 "file://$WWW/$name" "$(stat -c %s "$WWW/$name")" \
+	    "$(sha512sum <"$WWW/$name" | cut -d' ' -f1)")")
+done
+PKI_LIST_URI=file://$WWW/list pki_list "$SITE/list.json" tiny 2 "$(pki_dn alice)" "$(pki_issuer alice)" \
+    "${images[@]}" && pki_sign alice "$SITE/list.json" "$WWW/list" && ctl -q update tiny || bail 'no list'
+install -d -o nobody -g nogroup "$SITE/cache/objects/ab"
+install -o nobody -g nogroup -m 0640 /dev/null "$SITE/cache/objects/ab/$huge"
+truncate -s 64G "$SITE/cache/objects/ab/$huge"
+command=(timeout 10 "$VMIMAGEFS_BUILD/vmimagectl" -c "$CONF")
+check 'beside a large file that has to be hashed a daemon starts' mounts_again
+check 'meanwhile it answers' "${command[@]}" status
+check 'and fetches another image' timeout 10 cmp "$MNT/images/two/image" "$WWW/two"
+# It is read before it is durable.
+wait_for "$VMI_PATIENCE" grep -qx verified "$MNT/images/two/state" || bail 'it is not stored'
+check 'and carries out commands' "${command[@]}" evict two
+timeout 2 cat "$MNT/images/huge/image" >"$SITE/said" 2>&1
+check_is 'who reads that file waits for it' '124 0' "$? $(stat -c %s "$SITE/said")"
+check 'and it is not fetched beside it' eval '! logged "$huge"'
+ctl -q endorser unlink alice tiny
+check 'I3 what is not trusted any more leaves the tree' \
+    wait_for "$VMI_PATIENCE" eval '[ -z "$(ls "$MNT/images")" ]'
+check 'P04 the daemon stops before it is hashed' mount_down
+rm -f "$SITE/cache/objects/ab/$huge"
+
 # ---- what does not belong there ---------------------------------------------------------------------
 
 strange() {

@@ -299,6 +299,40 @@ finds_and_cancels(void **state)
 	assert_null(passes_find(f->passes, PASS_CHECK, &f->id.image));
 }
 
+/* A name and a size: what is in it does not matter to who has to read all of it. */
+static void
+begin_long(struct fixture *f, int64_t size, struct digest *d)
+{
+	char path[512];
+
+	bed_add_object(f->bed, "a large one", d);
+	bed_object_path(f->bed, path, d);
+	assert_int_equal(truncate(path, size), 0);
+	passes_add(f->passes, pass_new(PASS_ADOPT, d, size));
+}
+
+static void
+hurries(void **state)
+{
+	struct fixture *f = *state;
+	struct digest large;
+	struct pass *pass;
+
+	bed_add(f->bed, image, SIZE, &f->id);
+	begin_long(f, INT64_C(1) << 35, &large);
+	passes_add(f->passes, pass_new(PASS_ADOPT, &f->id.image, SIZE));
+	passes_hurry(f->passes, PASS_ADOPT, &f->id.image);
+	pass = result(f);
+	assert_true(digest_equal(&pass->digest, &f->id.image));
+	assert_int_equal(pass->rc, 0);
+	assert_true(digest_equal(&pass->tree, &f->id.verity));
+	pass_free(pass);
+	passes_cancel(f->passes, PASS_ADOPT, &large);
+	pass = result(f);
+	assert_int_equal(pass->rc, -ECANCELED);
+	pass_free(pass);
+}
+
 static void
 ends_with_passes_left(void **state)
 {
@@ -331,6 +365,7 @@ main(void)
 		     finds_what_has_changed),
 		TEST("I2 a signed tree and another SHA-512 are code 40", tells_two_digests_apart),
 		TEST("a pass can be looked for, and cancelled", finds_and_cancels),
+		TEST("a pass that readers come to wait for does not wait for another image's", hurries),
 		TEST("P04 the end does not wait for what is queued", ends_with_passes_left),
 	};
 
