@@ -295,6 +295,19 @@ take_lines(struct answer *a, struct buf *in, struct err *err)
 	return rc;
 }
 
+/* 0: for ever. */
+static bool
+is_over(long long deadline)
+{
+	return deadline != 0 && io_monotonic_ms() >= deadline;
+}
+
+static int
+no_answer(int rc, struct err *err)
+{
+	return err_set(err, -rc, "no answer from the daemon: %s", strerrordesc_np(-rc));
+}
+
 /*
  * Waits for a part of the answer, and looks meanwhile whether there is a worker that could give one:
  * the socket outlives it, and takes requests for the next.
@@ -310,15 +323,27 @@ wait_for_answer(const struct conf *conf, int fd, long long deadline, struct err 
 		long long look = io_monotonic_ms() + LOOK_MS;
 
 		rc = wait_for(fd, POLLIN, deadline != 0 && deadline < look ? deadline : look);
-		if (rc != -ETIMEDOUT || (deadline != 0 && io_monotonic_ms() >= deadline))
+		if (rc != -ETIMEDOUT || is_over(deadline))
 			break;
 	} while (worker_state_read(conf->run_dir, &state) != 0 || !worker_state_is_down(&state));
 	if (rc == 0)
 		return 0;
-	if (rc != -ETIMEDOUT || (deadline != 0 && io_monotonic_ms() >= deadline))
-		return err_set(err, -rc, "no answer from the daemon: %s", strerrordesc_np(-rc));
+	if (rc != -ETIMEDOUT || is_over(deadline))
+		return no_answer(rc, err);
 	worker_state_describe(&state, &why);
 	return err_refuse(err, CODE_BUSY, "the daemon does not serve now: %s", buf_str(&why));
+}
+
+/* Also whoever sends all the time has to come to an end. */
+static int
+take_block(struct answer *a, struct buf *in, long long deadline, struct err *err)
+{
+	int rc = take_lines(a, in, err);
+
+	if (rc == 0 && in->len > ANSWER_BYTES)
+		rc = err_refuse(err, CODE_LIMIT, "a line of the daemon's answer is longer than %d "
+				"bytes", ANSWER_BYTES);
+	return rc == 0 && !a->done && is_over(deadline) ? no_answer(-ETIMEDOUT, err) : rc;
 }
 
 static int
@@ -334,10 +359,7 @@ read_answer(const struct conf *conf, int fd, struct answer *a, int timeout_ms, s
 		n = recv(fd, block, sizeof(block), 0);
 		if (n > 0) {
 			buf_add(&in, block, (size_t)n);
-			rc = take_lines(a, &in, err);
-			if (rc == 0 && in.len > ANSWER_BYTES)
-				rc = err_refuse(err, CODE_LIMIT, "a line of the daemon's answer"
-						" is longer than %d bytes", ANSWER_BYTES);
+			rc = take_block(a, &in, deadline, err);
 		} else if (n == 0) {
 			rc = err_set(err, ECONNRESET, "the daemon ended before it answered");
 		} else if (errno == EAGAIN || errno == EINTR) {

@@ -15,6 +15,8 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -37,15 +39,28 @@ struct bed {
 	char request[LIMIT_CONTROL_LINE + 1];
 };
 
+static time_t passed_s;	/* of all clocks, while nobody waited */
+
+int
+clock_gettime(clockid_t clock, struct timespec *out)
+{
+	int rc = (int)syscall(SYS_clock_gettime, clock, out);
+
+	out->tv_sec += passed_s;
+	return rc;
+}
+
 static int
 setup(void **state)
 {
 	struct bed *bed = xcalloc(1, sizeof(*bed));
 
+	passed_s = 0;
 	snprintf(bed->dir, sizeof(bed->dir), "/tmp/test_control.XXXXXX");
 	assert_non_null(mkdtemp(bed->dir));
 	snprintf(bed->run_dir, sizeof(bed->run_dir), "%s/run", bed->dir);
 	bed->conf.run_dir = bed->run_dir;
+	bed->conf.mountpoint = bed->dir;
 	bed->listener = -1;
 	bed->repeat = 1;
 	*state = bed;
@@ -56,14 +71,16 @@ static int
 teardown(void **state)
 {
 	struct bed *bed = *state;
-	char socket_path[128];
+	char path[128];
 
 	if (bed->played)
 		pthread_join(bed->thread, NULL);
 	if (bed->listener >= 0)
 		close(bed->listener);
-	snprintf(socket_path, sizeof(socket_path), "%s/control", bed->run_dir);
-	unlink(socket_path);
+	snprintf(path, sizeof(path), "%s/control", bed->run_dir);
+	unlink(path);
+	snprintf(path, sizeof(path), "%s/" CONTROL_MOUNTPOINT, bed->run_dir);
+	unlink(path);
 	rmdir(bed->run_dir);
 	rmdir(bed->dir);
 	free(bed);
@@ -258,6 +275,36 @@ test_endless_line(void **state)
 	assert_int_equal(err.code, CODE_LIMIT);
 }
 
+static int
+take_a_second(void *arg, const char *text)
+{
+	(void)text;
+	passed_s++;
+	++*(int *)arg;
+	return 0;
+}
+
+/* All of it is there at once: nothing is waited for. */
+static void
+test_endless_answer(void **state)
+{
+	static const char line[] = "progress 1 10\n";
+	struct bed *bed = *state;
+	CLEANUP_BUF struct buf text = BUF_INIT;
+	struct err err = { 0 };
+	int n = 0;
+
+	for (int i = 0; i < 1500; i++)
+		buf_puts(&text, line);
+	buf_puts(&text, "ok\n");
+	play_daemon(bed, buf_str(&text), 1);
+	assert_int_equal(control_call(&bed->conf, "status", take_a_second, &n, NULL, &err),
+			 -ETIMEDOUT);
+	assert_in_range(n, 60, 1499);
+	pthread_join(bed->thread, NULL);
+	bed->played = false;
+}
+
 static void
 test_long_request(void **state)
 {
@@ -347,6 +394,8 @@ main(void)
 		TEST("a refusal that makes no sense is an I/O error", test_nonsense_refusal),
 		TEST("a daemon that ends before it answers is an error", test_early_end),
 		TEST("a line of an answer without end is given up", test_endless_line),
+		TEST("nor does a daemon that sends line after line hold a command for ever",
+		     test_endless_answer),
 		TEST("a request that is too long is never sent", test_long_request),
 		TEST("the socket is made, or it is said why not, and then the next time",
 		     listen_with_faults),
