@@ -9,8 +9,9 @@
  *
  * because a symbolic link is made in one step with its text, and no data of it can be lost by a
  * crash.  The device is that of the moment and means nothing later: the same disk can have another
- * number after a boot.  A file is that of its note if it has the inode and both have one device.
- * In a copy of a site inodes are others; there a file that the note calls empty, and is, is ours.
+ * number after a boot.  A file is that of its note if it has the inode, both have one device, and
+ * it is as we make it.  In a copy of a site inodes are others; there a file that the note calls
+ * empty, and is, is ours.
  * A file of ours gets its name so:
  *
  *	the file              -> .vmimagefs/~new.<pid>
@@ -204,16 +205,14 @@ is_as_made(const struct stat *st)
 	return (st->st_mode & 07777) == FILE_MODE && st->st_uid == geteuid();
 }
 
-/*
- * An empty one has to be empty: when it is removed, the next file that somebody makes often gets its
- * inode.
- */
+/* When a file is removed, the next one that somebody makes often gets its inode. */
 static bool
 is_file_of(const struct note *n, const struct stat *st)
 {
 	bool same = n->ino == st->st_ino;
 
-	return n->made == MADE_EMPTY ? st->st_size == 0 && (same || is_as_made(st)) : same;
+	return n->made == MADE_EMPTY ? st->st_size == 0 && (same || is_as_made(st))
+				     : same && is_as_made(st);
 }
 
 static bool

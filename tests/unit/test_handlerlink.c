@@ -166,6 +166,27 @@ assert_bytes(const char *path, const char *expected)
 	buf_release(&text);
 }
 
+/* Names in dir for the objects of the bed's store. */
+static struct handlerlink *
+open_links(struct bed *b, const char *dir, bool adopt)
+{
+	struct handlerlink_config config = {
+		.cache_dir = b->f->conf.cache_dir, .path = dir, .adopt = adopt,
+	};
+	struct handlerlink *l = NULL;
+
+	OK(handlerlink_open(&l, &config, &b->err));
+	return l;
+}
+
+/* The same in the bed's own directory, with the object that BYTES are. */
+static struct handlerlink *
+open_with_object(struct bed *b, struct digest *d)
+{
+	free(make_real_object(b, d, BYTES));
+	return open_links(b, b->cache, false);
+}
+
 static bool
 nothing_wanted(void *arg, const char *name)
 {
@@ -194,9 +215,8 @@ static void
 copied(void **state)
 {
 	struct bed *b = *state;
-	struct handlerlink_config config = { .cache_dir = b->f->conf.cache_dir };
 	char *dir = other_filesystem(b), *object, *name, *notes;
-	struct handlerlink *l = NULL;
+	struct handlerlink *l;
 	struct stat first, second;
 	struct digest d, shown;
 
@@ -205,8 +225,7 @@ copied(void **state)
 	object = make_real_object(b, &d, BYTES);
 	name = xasprintf("%s/image", dir);
 	notes = xasprintf("%s/.vmimagefs", dir);
-	config.path = dir;
-	OK(handlerlink_open(&l, &config, &b->err));
+	l = open_links(b, dir, false);
 	OK(handlerlink_image(l, "image", &d, N_BYTES, &b->err));
 	assert_bytes(name, BYTES);
 	assert_int_equal(stat(name, &first), 0);
@@ -231,11 +250,11 @@ copied(void **state)
 	free(dir);
 }
 
-/* As if the note was written when the disk had another number. */
+/* As if the note was written of another disk, or of another file (0: of the same). */
 static void
-renumber(struct bed *b, const char *note)
+rewrite_note(const char *path, unsigned long long devices_on, ino_t other)
 {
-	char *path = path_of(b, note), text[256], *changed;
+	char text[256], *changed;
 	ssize_t len = readlink(path, text, sizeof(text) - 1);
 	unsigned long long device, inode;
 	int at;
@@ -243,10 +262,19 @@ renumber(struct bed *b, const char *note)
 	assert_true(len > 0);
 	text[len] = '\0';
 	assert_int_equal(sscanf(text, "%llx:%llx:%n", &device, &inode, &at), 2);
-	changed = xasprintf("%llx:%llx:%s", device + 0x700, inode, text + at);
+	changed = xasprintf("%llx:%llx:%s", device + devices_on, other != 0 ? other : inode,
+			    text + at);
 	assert_int_equal(unlink(path), 0);
 	assert_int_equal(symlink(changed, path), 0);
 	free(changed);
+}
+
+static void
+renumber(struct bed *b, const char *note)
+{
+	char *path = path_of(b, note);
+
+	rewrite_note(path, 0x700, 0);
 	free(path);
 }
 
@@ -254,12 +282,9 @@ static void
 renumbered(void **state)
 {
 	struct bed *b = *state;
-	struct handlerlink_config config = { .cache_dir = b->f->conf.cache_dir, .path = b->cache };
-	struct handlerlink *l = NULL;
 	struct digest d, shown;
+	struct handlerlink *l = open_with_object(b, &d);
 
-	free(make_real_object(b, &d, BYTES));
-	OK(handlerlink_open(&l, &config, &b->err));
 	OK(handlerlink_image(l, "image", &d, N_BYTES, &b->err));
 	OK(handlerlink_empty(l, "empty", &b->err));
 	OK(handlerlink_empty(l, "goes", &b->err));
@@ -282,18 +307,16 @@ static void
 adopted(void **state)
 {
 	struct bed *b = *state;
-	struct handlerlink_config config = { .cache_dir = b->f->conf.cache_dir, .path = b->cache };
-	struct handlerlink *l = NULL;
+	struct handlerlink *l;
 	struct digest d;
 	char *object = make_real_object(b, &d, BYTES), *name = path_of(b, "cache/image");
 
 	write_file(b, "cache/image", BYTES, N_BYTES);
 	write_file(b, "cache/other", "the bytes of an Image", N_BYTES);
-	OK(handlerlink_open(&l, &config, &b->err));
+	l = open_links(b, b->cache, false);
 	assert_int_equal(handlerlink_image(l, "image", &d, N_BYTES, &b->err), -EEXIST);
 	handlerlink_close(l);
-	config.adopt = true;
-	OK(handlerlink_open(&l, &config, &b->err));
+	l = open_links(b, b->cache, true);
 	OK(handlerlink_image(l, "image", &d, N_BYTES, &b->err));
 	assert_true(is_same_file(name, object));
 	assert_int_equal(handlerlink_image(l, "other", &d, N_BYTES, &b->err), -EEXIST);
@@ -310,19 +333,16 @@ static void
 taken_over(void **state)
 {
 	struct bed *b = *state;
-	struct handlerlink_config config = { .cache_dir = b->f->conf.cache_dir, .path = b->cache };
-	struct handlerlink *l = NULL;
 	struct digest d;
-	char *object = make_real_object(b, &d, BYTES), *name = path_of(b, "cache/image");
+	struct handlerlink *l = open_with_object(b, &d);
+	char *name = path_of(b, "cache/image");
 
-	OK(handlerlink_open(&l, &config, &b->err));
 	OK(handlerlink_image(l, "image", &d, N_BYTES, &b->err));
 	assert_int_equal(unlink(name), 0);
 	write_file(b, "cache/image", "mine", 4);
 	OK(handlerlink_drop(l, "image", &b->err));
 	assert_bytes(name, "mine");
 	handlerlink_close(l);
-	free(object);
 	free(name);
 }
 
@@ -331,13 +351,10 @@ static void
 emptied_and_filled(void **state)
 {
 	struct bed *b = *state;
-	struct handlerlink_config config = { .cache_dir = b->f->conf.cache_dir, .path = b->cache };
-	struct handlerlink *l = NULL;
-	char *name = path_of(b, "cache/image");
 	struct digest d;
+	struct handlerlink *l = open_with_object(b, &d);
+	char *name = path_of(b, "cache/image");
 
-	free(make_real_object(b, &d, BYTES));
-	OK(handlerlink_open(&l, &config, &b->err));
 	OK(handlerlink_empty(l, "image", &b->err));
 	assert_int_equal(unlink(name), 0);
 	write_file(b, "cache/image", "mine", 4);
@@ -346,6 +363,74 @@ emptied_and_filled(void **state)
 	assert_bytes(name, "mine");
 	handlerlink_close(l);
 	free(name);
+}
+
+/* Somebody removes what has the name and makes a file of its own, which gets its number. */
+static void
+make_own(const char *name, const char *note)
+{
+	struct stat st;
+	int fd;
+
+	assert_int_equal(unlink(name), 0);
+	fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, "THE BYTES OF AN IMAGE", N_BYTES), N_BYTES);
+	assert_int_equal(fstat(fd, &st), 0);
+	close(fd);
+	rewrite_note(note, 0, st.st_ino);
+}
+
+static void
+assert_stays(struct bed *b, struct handlerlink *l, const char *name)
+{
+	struct digest d;
+
+	digest_of(BYTES, N_BYTES, &d);
+	assert_int_equal(handlerlink_image(l, "image", &d, N_BYTES, &b->err), -EEXIST);
+	assert_int_equal(handlerlink_empty(l, "image", &b->err), -EEXIST);
+	OK(handlerlink_drop(l, "image", &b->err));
+	assert_bytes(name, "THE BYTES OF AN IMAGE");
+}
+
+static void
+linked_and_exchanged(void **state)
+{
+	struct bed *b = *state;
+	struct digest d;
+	struct handlerlink *l = open_with_object(b, &d);
+	char *name = path_of(b, "cache/image"), *note = path_of(b, "cache/.vmimagefs/image");
+
+	OK(handlerlink_image(l, "image", &d, N_BYTES, &b->err));
+	make_own(name, note);
+	assert_stays(b, l, name);
+	handlerlink_close(l);
+	free(name);
+	free(note);
+}
+
+static void
+copied_and_exchanged(void **state)
+{
+	struct bed *b = *state;
+	char *dir = other_filesystem(b), *name, *note;
+	struct handlerlink *l;
+	struct digest d;
+
+	if (dir == NULL)
+		skip();
+	free(make_real_object(b, &d, BYTES));
+	name = xasprintf("%s/image", dir);
+	note = xasprintf("%s/.vmimagefs/image", dir);
+	l = open_links(b, dir, false);
+	OK(handlerlink_image(l, "image", &d, N_BYTES, &b->err));
+	make_own(name, note);
+	assert_stays(b, l, name);
+	handlerlink_close(l);
+	assert_int_equal(remove_tree(dir), 0);
+	free(name);
+	free(note);
+	free(dir);
 }
 
 static void
@@ -363,13 +448,10 @@ static void
 restored(void **state)
 {
 	struct bed *b = *state;
-	struct handlerlink_config config = { .cache_dir = b->f->conf.cache_dir, .path = b->cache };
-	char *name = path_of(b, "cache/empty"), *used = path_of(b, "cache/used");
-	struct handlerlink *l = NULL;
 	struct digest d;
+	struct handlerlink *l = open_with_object(b, &d);
+	char *name = path_of(b, "cache/empty"), *used = path_of(b, "cache/used");
 
-	free(make_real_object(b, &d, BYTES));
-	OK(handlerlink_open(&l, &config, &b->err));
 	OK(handlerlink_empty(l, "empty", &b->err));
 	OK(handlerlink_empty(l, "used", &b->err));
 	write_file(b, "cache/copy", "", 0);
@@ -522,6 +604,9 @@ main(void)
 		T("a file of vmcatcher gives way only if its bytes are the image's", adopted),
 		T("a file that a handler put in the place of ours is not ours", taken_over),
 		T("nor is one that has bytes, where ours was empty", emptied_and_filled),
+		T("nor is one of somebody else that has the number of our link",
+		  linked_and_exchanged),
+		T("or of our copy, and its size", copied_and_exchanged),
 		T("in a copy of a site empty files are still ours", restored),
 		T("cache.index is vmcatcher's byte for byte, less the message", index_text),
 	};
