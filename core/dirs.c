@@ -73,7 +73,7 @@ static int
 make_one(const char *key, const char *path, mode_t mode, uid_t uid, gid_t gid, struct err *err)
 {
 	CLEANUP_FD int fd = -1;
-	bool made, ours;
+	bool made, ours, free_for_us;
 	struct stat st;
 	int rc;
 
@@ -94,8 +94,12 @@ make_one(const char *key, const char *path, mode_t mode, uid_t uid, gid_t gid, s
 	if (fd < 0 || fstat(fd, &st) != 0)
 		return err_set(err, errno, "%s '%s' cannot be opened: %s", key, path,
 			       strerrordesc_np(errno));
+	free_for_us = made || (st.st_uid == 0 && is_empty(fd));
+	/* Another process of ours may have made it, and given it away in this moment. */
+	if (!free_for_us && fstat(fd, &st) != 0)
+		return err_set(err, errno, "%s '%s': %s", key, path, strerrordesc_np(errno));
 	ours = st.st_uid == uid;
-	if (!made && !ours && !(st.st_uid == 0 && is_empty(fd)))
+	if (!ours && !free_for_us)
 		return err_set(
 			err, EPERM,
 			"%s '%s' belongs to uid %u, not to the user %u of the configuration: "

@@ -103,6 +103,13 @@ take(int fd, const struct owner *owner, mode_t mode)
 	return (mode & S_ISGID) != 0 && fchmod(fd, mode) != 0 ? -errno : 0;
 }
 
+/* Another process of ours may have made it, and given it away in this moment. */
+static bool
+is_owned_by_now(int fd, const struct owner *owner, struct stat *st)
+{
+	return fstat(fd, st) == 0 && st->st_uid == owner->uid;
+}
+
 /* A descriptor on dir/name, made if it is missing.  path is that of dir, for messages. */
 static int
 make_dir(int dir, const char *path, const char *name, const struct owner *owner, mode_t mode,
@@ -121,7 +128,7 @@ make_dir(int dir, const char *path, const char *name, const struct owner *owner,
 	if (made || (st.st_uid == 0 && owner->uid != 0 && geteuid() == 0 &&
 		     storedir_each(fd, is_not_empty, NULL) == 0))
 		rc = take(fd, owner, mode);
-	else if (st.st_uid != owner->uid)
+	else if (!is_owned_by_now(fd, owner, &st))
 		return err_set(err, EPERM,
 			       "handler_dir: '%s/%s' belongs to uid %u, not to the user %u of the "
 			       "configuration", path, name, (unsigned)st.st_uid,
