@@ -77,14 +77,20 @@ static int
 read_chain(struct smimesigner *s, const struct buf *pem, struct err *err)
 {
 	BIO *bio = BIO_new_mem_buf(pem->data, (int)pem->len);
+	bool kept = true;
 	X509 *cert;
 
 	s->chain = sk_X509_new_null();
-	while (bio != NULL && s->chain != NULL &&
+	while (bio != NULL && s->chain != NULL && kept &&
 	       sk_X509_num(s->chain) < LIMIT_CERTS_IN_MESSAGE &&
-	       (cert = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL)
-		sk_X509_push(s->chain, cert);
+	       (cert = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL) {
+		kept = sk_X509_push(s->chain, cert) > 0;
+		if (!kept)
+			X509_free(cert);
+	}
 	BIO_free(bio);
+	if (!kept)
+		return err_set(err, ENOMEM, "no memory for a chain of certificates");
 	if (s->chain == NULL || sk_X509_num(s->chain) == 0)
 		return err_set(err, EINVAL, "there is no certificate of a chain in PEM");
 	if (sk_X509_num(s->chain) >= LIMIT_CERTS_IN_MESSAGE)
