@@ -155,7 +155,8 @@ static const struct permission permitted[] = {
 /* The run-time of a sanitizer, and its tracer at the end. */
 static const int sanitizer_may[] = {
 	CALL(open), CALL(openat), CALL(readlink), CALL(readlinkat), CALL(clone), CALL(wait4),
-	CALL(ptrace), CALL(prctl), CALL(arch_prctl), CALL(getdents64), CALL(getppid),
+	CALL(ptrace), CALL(prctl), CALL(arch_prctl), CALL(getdents), CALL(getdents64),
+	CALL(getppid),
 	CALL(sched_getaffinity), CALL(pipe2), CALL(pipe), CALL(dup2), CALL(uname),
 	CALL(sysinfo), CALL(clock_nanosleep), CALL(nanosleep), CALL(set_robust_list), CALL(rseq),
 	CALL(membarrier), CALL(kill), CALL(tgkill), CALL(rt_sigtimedwait), CALL(fork),

@@ -128,6 +128,7 @@ entries_of_one_name(void **state)
 		fixture_reopen(f, CATALOGUE_CHECK);
 		assert_int_equal(f->said.len, 0);
 		assert_image(f, "a", "live selected 2");
+		free(f->conf.file_prefix);
 		f->conf.file_prefix = xstrdup("/elsewhere");
 	}
 	catalogue_close(f->c);

@@ -84,15 +84,17 @@ static void
 proxy(void **state)
 {
 	struct bed *bed = *state;
-	X509 *cert = certificate(name_of("alice/proxy", 11), bed->root, "critical,CA:FALSE",
+	X509 *made = certificate(name_of("alice/proxy", 11), bed->root, "critical,CA:FALSE",
 				 "critical,digitalSignature");
+	X509 *cert;
 
-	extend(cert, bed->root, NID_proxyCertInfo, "critical,language:id-ppl-inheritAll");
-	X509_sign(cert, key, EVP_sha256());
+	extend(made, bed->root, NID_proxyCertInfo, "critical,language:id-ppl-inheritAll");
+	X509_sign(made, key, EVP_sha256());
 	/* What it is was noted when it was first signed. */
-	cert = X509_dup(cert);
+	cert = X509_dup(made);
 	assert_refused(bed, cert, CODE_SIGNATURE, "proxy");
 	X509_free(cert);
+	X509_free(made);
 }
 
 static void
