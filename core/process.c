@@ -6,6 +6,8 @@
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
+#include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -86,14 +88,41 @@ process_close_from(unsigned first)
 	return 0;
 }
 
+/* "1234 (name) D ...": the name may have a ")" of its own. */
+char
+process_state(int stat)
+{
+	char line[256];
+	ssize_t n = stat >= 0 ? pread(stat, line, sizeof(line) - 1, 0) : -1;
+	const char *name_end;
+
+	if (n <= 0)
+		return 0;
+	line[n] = '\0';
+	name_end = strrchr(line, ')');
+	return name_end != NULL && name_end[1] == ' ' ? name_end[2] : '\0';
+}
+
+void
+process_raise_file_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+		log_warning("RLIMIT_NOFILE stays low: %s", strerrordesc_np(errno));
+}
+
 bool
-process_wait(pid_t pid, int ms)
+process_wait(pid_t pid, int ms, int *status)
 {
 	long long until = io_monotonic_ms() + ms;
 	int step = 1;
 	pid_t rc;
 
-	while ((rc = waitpid(pid, NULL, WNOHANG)) == 0 || (rc < 0 && errno == EINTR)) {
+	while ((rc = waitpid(pid, status, WNOHANG)) == 0 || (rc < 0 && errno == EINTR)) {
 		if (io_monotonic_ms() >= until)
 			return false;
 		poll(NULL, 0, step);

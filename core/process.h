@@ -27,7 +27,16 @@ int process_close_all_but(const int *keep, size_t n);
 /* Closes all descriptors from first on, or has them closed by the next execve(). */
 int process_close_from(unsigned first);
 
-/* Waits for a child to end.  False: it has not within the time. */
-bool process_wait(pid_t pid, int ms);
+/*
+ * What a process or thread does, as ps says it (R, S, D, Z ...), from a descriptor on its
+ * /proc/.../stat; 0: that cannot be read.
+ */
+char process_state(int stat);
+
+/* Each image that somebody has open costs a descriptor; the usual 1024 are soon used up. */
+void process_raise_file_limit(void);
+
+/* Waits for a child to end; status as of waitpid(2), or NULL.  False: not within the time. */
+bool process_wait(pid_t pid, int ms, int *status);
 
 #endif

@@ -177,7 +177,7 @@ runner_free(struct runner *r)
 		return;
 	close(r->sock);
 	/* It has nothing that anybody waits for. */
-	if (r->owner == getpid() && !process_wait(r->pid, GONE_MS))
+	if (r->owner == getpid() && !process_wait(r->pid, GONE_MS, NULL))
 		log_error("the process of event handlers does not end, and is left to itself");
 	free(r);
 }

@@ -569,7 +569,7 @@ starter_free(struct starter *s)
 		return;
 	close(s->sock);
 	/* It has nothing that anybody waits for. */
-	if (s->owner == getpid() && !process_wait(s->pid, GONE_MS))
+	if (s->owner == getpid() && !process_wait(s->pid, GONE_MS, NULL))
 		log_error("the starter does not end, and is left to itself");
 	free(s);
 }

@@ -20,11 +20,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -168,14 +170,25 @@ start_runner(struct daemon *d)
 		log_err(LOG_LVL_ERROR, "event handlers cannot be run", &err);
 }
 
+/* A process has ended also while nobody has waited for it yet: no kill(pid, 0). */
+static bool
+has_ended(pid_t pid)
+{
+	CLEANUP_FD int fd = pidfd_open(pid, 0);
+	struct pollfd ended = { .fd = fd, .events = POLLIN };
+
+	return fd < 0 ? errno == ESRCH : poll(&ended, 1, 0) > 0;
+}
+
 /* A supervisor that ended by itself has taken its note away. */
 static bool
-was_killed(const struct conf *conf)
+was_killed(const void *arg)
 {
+	const struct conf *conf = arg;
 	struct worker_state state;
 
 	return worker_state_read(conf->run_dir, &state) == 0 && state.supervisor > 0 &&
-	       kill((pid_t)state.supervisor, 0) != 0 && errno == ESRCH;
+	       has_ended((pid_t)state.supervisor);
 }
 
 /*
@@ -188,11 +201,10 @@ prepare(struct daemon *d, struct err *err)
 	const struct conf *conf = d->conf;
 	int rc;
 
+	mountpoint_cut_dead(conf->mountpoint, was_killed, conf);	/* before anybody asks it */
 	rc = mountpoint_refuse_living(conf->mountpoint, err);	/* before waiting for the lock */
 	if (rc == 0)
 		rc = dirs_make(conf, d->uid, d->gid, err);
-	if (rc == 0 && was_killed(conf))
-		mountpoint_cut_dead(conf->mountpoint);
 	if (rc == 0)
 		rc = dirs_lock(conf, d->uid, d->gid, LOCK_SECONDS, &d->lock, err);
 	if (rc == 0)
@@ -247,7 +259,7 @@ run_daemon(const struct options *options, struct conf *conf, uid_t uid, gid_t gi
 {
 	struct daemon d = { .options = options, .conf = conf, .uid = uid, .gid = gid, .lock = -1,
 			    .control_socket = -1, .shared_fd = -1, .board_fd = -1, .front = front,
-			    .mountpoint = { NULL, "", -1 } };
+			    .mountpoint = { .read_ahead = -1, .abort = -1 } };
 	enum exit_status status = EXIT_DONE;
 	struct err err;
 	int rc;

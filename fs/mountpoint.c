@@ -4,7 +4,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +11,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/cleanup.h"
@@ -20,7 +20,7 @@
 
 enum {
 	STACKED_MAX = 16,	/* dead mounts one on the other that we take away */
-	DEAD_MS = 5000,		/* for an answer of one that may be dead */
+	ANSWER_MS = 5000,	/* for a mount that may be dead */
 };
 
 static const char fs_type[] = "fuse.vmimagefs";
@@ -76,6 +76,13 @@ parse_mountinfo_line(char *line, const char **device, char **path, const char **
 	return *device != NULL && *path != NULL;
 }
 
+/* The number alone may be another one's by now. */
+static bool
+is_ours(const struct mounted *mounted, const char *device)
+{
+	return strcmp(mounted->device, device) == 0 && strcmp(mounted->type, fs_type) == 0;
+}
+
 /* wanted: a device that may lie below, or "". */
 static int
 find_mounted(const char *path, const char *wanted, struct mounted *out, struct err *err)
@@ -96,12 +103,12 @@ find_mounted(const char *path, const char *wanted, struct mounted *out, struct e
 		unescape(where);
 		if (strcmp(where, path) != 0)
 			continue;
-		out->lies_below |= out->found && strcmp(out->device, wanted) == 0;
+		out->lies_below |= out->found && is_ours(out, wanted);
 		out->found = true;	/* the last one is on top */
 		snprintf(out->device, sizeof(out->device), "%s", device);
 		snprintf(out->type, sizeof(out->type), "%s", type);
 	}
-	return 0;
+	return feof(f) ? 0 : err_set(err, errno, "/proc/self/mountinfo: %s", strerrordesc_np(errno));
 }
 
 /* The path without links.  Below a dead mount realpath() fails, but then the path was good once. */
@@ -121,13 +128,52 @@ resolve(struct mountpoint *m, const char *path, struct err *err)
 	return err_set(err, errno, "mount point '%s': %s", path, strerrordesc_np(errno));
 }
 
-/* Not stat(): the kernel answers that from memory long after the daemon has died. */
+enum answer { ANSWERS, DEAD, SILENT };
+
+/* The lock, the front process and whoever reads our log must not wait for a child that stays. */
+static void
+let_go_of_all(void)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (null < 0 || dup2(null, fd) < 0)
+			close(fd);
+	close_range(STDERR_FILENO + 1, ~0U, 0);
+}
+
+/*
+ * A child asks, because only the end of the connection ends such a question; it stays behind with a
+ * mount that is SILENT.  Not stat(): the kernel answers that from memory long after the daemon has
+ * died.
+ */
+static enum answer
+ask_mount(const char *path, pid_t *asking)
+{
+	struct statfs answer;
+	int status = 0;
+
+	*asking = fork();
+	if (*asking == 0) {
+		let_go_of_all();
+		_exit(statfs(path, &answer) != 0 && (errno == ENOTCONN || errno == ECONNABORTED)
+			      ? DEAD
+			      : ANSWERS);
+	}
+	if (*asking < 0)
+		return ANSWERS;
+	if (!process_wait(*asking, ANSWER_MS, &status))
+		return SILENT;
+	return WIFEXITED(status) && WEXITSTATUS(status) == DEAD ? DEAD : ANSWERS;
+}
+
+/* One that says nothing may be. */
 static bool
 is_living(const char *path)
 {
-	struct statfs answer;
+	pid_t asking;
 
-	return statfs(path, &answer) == 0 || (errno != ENOTCONN && errno != ECONNABORTED);
+	return ask_mount(path, &asking) != DEAD;
 }
 
 static int
@@ -233,7 +279,7 @@ mountpoint_check(struct mountpoint *m, const char *path, uid_t uid, gid_t gid, s
 	int rc;
 
 	memset(m, 0, sizeof(*m));
-	m->read_ahead = -1;
+	m->read_ahead = m->abort = -1;
 	rc = resolve(m, path, err);
 	if (rc == 0)
 		rc = clear_place(m, &automount, err);
@@ -253,9 +299,23 @@ mountpoint_release(struct mountpoint *m)
 {
 	free(m->path);
 	m->path = NULL;
-	if (m->read_ahead >= 0)
-		close(m->read_ahead);
-	m->read_ahead = -1;
+	close_keep_errno(steal_fd(&m->read_ahead));
+	close_keep_errno(steal_fd(&m->abort));
+}
+
+/* Opened when it is mounted, as root; the user may not. */
+static void
+open_controls(struct mountpoint *m)
+{
+	const char *colon = strchr(m->device, ':');
+	CLEANUP_FREE char *read_ahead = xasprintf("/sys/class/bdi/%s/read_ahead_kb", m->device);
+	CLEANUP_FREE char *abort = xasprintf("/sys/fs/fuse/connections/%s/abort",
+					     colon != NULL ? colon + 1 : "");
+
+	close_keep_errno(m->read_ahead);
+	m->read_ahead = open(read_ahead, O_WRONLY | O_CLOEXEC);
+	close_keep_errno(m->abort);
+	m->abort = open(abort, O_WRONLY | O_CLOEXEC);
 }
 
 int
@@ -263,7 +323,7 @@ mountpoint_mount(struct mountpoint *m, const char *source, int fuse_fd, bool noe
 		 struct err *err)
 {
 	unsigned long flags = MS_RDONLY | MS_NOSUID | MS_NODEV | (noexec ? MS_NOEXEC : 0);
-	CLEANUP_FREE char *data = NULL, *attribute = NULL;
+	CLEANUP_FREE char *data = NULL;
 	struct mounted mounted;
 	int rc;
 
@@ -281,21 +341,21 @@ mountpoint_mount(struct mountpoint *m, const char *source, int fuse_fd, bool noe
 					 m->path);
 	}
 	memcpy(m->device, mounted.device, sizeof(m->device));
-	/* Opened now, as root; the user may not. */
-	attribute = xasprintf("/sys/class/bdi/%s/read_ahead_kb", m->device);
-	close_keep_errno(m->read_ahead);
-	m->read_ahead = open(attribute, O_WRONLY | O_CLOEXEC);
+	open_controls(m);
 	return 0;
 }
 
-enum place { GONE, ON_TOP, COVERED };
+enum place { GONE, ON_TOP, COVERED, UNKNOWN };
 
+/* UNKNOWN is explained in err. */
 static enum place
-look_where(const struct mountpoint *m, struct mounted *top)
+look_where(const struct mountpoint *m, struct mounted *top, struct err *err)
 {
-	if (m->device[0] == '\0' || find_mounted(m->path, m->device, top, NULL) != 0)
+	if (m->device[0] == '\0')
 		return GONE;
-	if (top->found && strcmp(top->device, m->device) == 0)
+	if (find_mounted(m->path, m->device, top, err) != 0)
+		return UNKNOWN;
+	if (top->found && is_ours(top, m->device))
 		return ON_TOP;
 	return top->lies_below ? COVERED : GONE;
 }
@@ -305,17 +365,21 @@ mountpoint_is_mounted(const struct mountpoint *m)
 {
 	struct mounted top;
 
-	return look_where(m, &top) != GONE;
+	return look_where(m, &top, NULL) != GONE;
 }
 
 /* MNT_FORCE first cuts; held by us, the mount is busy, and is not taken away by it. */
-void
-mountpoint_cut(const struct mountpoint *m)
+static void
+cut_by_force(const struct mountpoint *m)
 {
 	struct mounted top;
+	struct err err;
+	enum place place = look_where(m, &top, &err);
 	int held;
 
-	if (look_where(m, &top) != ON_TOP)
+	if (place == UNKNOWN)
+		log_warning("cannot cut '%s': %s", m->path, err.text);
+	if (place != ON_TOP)
 		return;
 	held = open(m->path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (held < 0)
@@ -326,29 +390,46 @@ mountpoint_cut(const struct mountpoint *m)
 }
 
 void
-mountpoint_cut_dead(const char *path)
+mountpoint_cut(const struct mountpoint *m)
 {
-	struct mounted mounted;
-	pid_t child;
+	if (m->abort < 0 || write(m->abort, "1", 1) != 1)
+		cut_by_force(m);
+}
 
-	if (find_mounted(path, "", &mounted, NULL) != 0 || !mounted.found ||
-	    strcmp(mounted.type, fs_type) != 0)
-		return;
-	child = fork();
-	if (child == 0) {
-		struct statfs answer;
+/* held is the mount that was asked about, whatever lies there now.  While it is held it stays. */
+static void
+cut_held(int held, const char *path)
+{
+	char link[32];
 
-		statfs(path, &answer);
-		_exit(0);		/* whatever it was: there was an answer */
-	}
-	if (child < 0 || process_wait(child, DEAD_MS))
-		return;
-	log_warning("the mount on '%s' is one of a daemon that was killed, and does not answer: it is "
-		    "cut", path);
-	if (umount2(path, UMOUNT_NOFOLLOW | MNT_FORCE) != 0 && errno != EBUSY)
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", held);
+	log_warning("the mount on '%s' is one of a daemon that was killed, and does not answer: "
+		    "it is cut", path);
+	if (umount2(link, MNT_FORCE) != 0 && errno != EBUSY)
 		log_warning("cannot cut '%s': %s", path, strerrordesc_np(errno));
-	kill(child, SIGKILL);
-	process_wait(child, DEAD_MS);
+}
+
+void
+mountpoint_cut_dead(const char *path, bool (*is_dead)(const void *arg), const void *arg)
+{
+	CLEANUP_FREE char *real = realpath(path, NULL);
+	CLEANUP_FD int held = -1;
+	struct mounted mounted;
+	pid_t asking;
+
+	if (real != NULL)
+		path = real;
+	if (find_mounted(path, "", &mounted, NULL) != 0 || !mounted.found ||
+	    strcmp(mounted.type, fs_type) != 0 || !is_dead(arg))
+		return;
+	/* Without O_DIRECTORY, which would trigger an automount that waits for us. */
+	held = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (held < 0 || ask_mount(path, &asking) != SILENT)
+		return;
+	/* It takes seconds, in which another one may have begun there. */
+	if (is_dead(arg))
+		cut_held(held, path);
+	process_wait(asking, ANSWER_MS, NULL);
 }
 
 static int
@@ -369,15 +450,21 @@ int
 mountpoint_unmount(struct mountpoint *m, struct err *err)
 {
 	struct mounted top;
+	int rc;
 
-	switch (look_where(m, &top)) {
+	switch (look_where(m, &top, err)) {
 	case ON_TOP:
-		return unmount_top(m, err);
+		rc = unmount_top(m, err);
+		if (rc == 0)	/* the number may be another one's from now on */
+			m->device[0] = '\0';
+		return rc;
 	case COVERED:
 		return err_refuse(err, CODE_BUSY,
 				  "cannot unmount '%s': another file system '%s' is mounted over "
 				  "it: run 'umount %s' for that one first, and once more for the "
 				  "mount below", m->path, top.type, m->path);
+	case UNKNOWN:
+		return err->rc;
 	case GONE:
 		break;
 	}

@@ -2,8 +2,8 @@
  * mountpoint.h - the directory we mount on: looked at, mounted, unmounted.
  *
  * What is mounted where is read from /proc/self/mountinfo, which answers when the file system
- * itself does not.  A mount is known by its device number, so that nothing but our own is ever
- * unmounted.
+ * itself does not.  A mount is known by its device number as long as it is there, so that nothing
+ * but our own is ever unmounted: the kernel gives the number of one that has gone to the next.
  */
 #ifndef VMI_MOUNTPOINT_H
 #define VMI_MOUNTPOINT_H
@@ -18,6 +18,7 @@ struct mountpoint {
 	char *path;			/* links resolved */
 	char device[MOUNT_DEVICE_BYTES];/* of our mount; empty while there is none */
 	int read_ahead;			/* descriptor to set it with (readahead.h), or -1 */
+	int abort;			/* descriptor that cuts it, wherever the mount is, or -1 */
 };
 
 /* CODE_BUSY when a living daemon of ours serves the path already; changes nothing. */
@@ -36,26 +37,28 @@ void mountpoint_release(struct mountpoint *m);
 int mountpoint_mount(struct mountpoint *m, const char *source, int fuse_fd, bool noexec,
 		     struct err *err);
 
-/* Also where another file system was mounted over it. */
+/* Also where another file system was mounted over it, and where that cannot be found out now. */
 bool mountpoint_is_mounted(const struct mountpoint *m);
 
 /*
  * Ends the connection behind our mount, whoever else has a descriptor of it: all that wait get
- * ENOTCONN.  The mount stays.  Nothing happens where it cannot be named any more (detached, covered).
- * CAP_SYS_ADMIN.
+ * ENOTCONN.  The mount stays.  Where there is no fusectl, as in a container, and for a mount that
+ * was made anew without being root, nothing happens if it cannot be named any more (detached,
+ * covered).  CAP_SYS_ADMIN.
  */
 void mountpoint_cut(const struct mountpoint *m);
 
 /*
- * A mount of ours at the path, whose daemon is known to be gone, is cut if it does not answer for
- * seconds: a worker that was killed while it told the kernel something can wait there for its own
- * readers, and hold the connection, for ever.
+ * A mount of ours at the path, whose daemon is_dead(), is cut if it does not answer for seconds: a
+ * worker that was killed while it told the kernel something can wait there for its own readers, and
+ * hold the connection, for ever.  is_dead() is asked before and after those seconds.
  */
-void mountpoint_cut_dead(const char *path);
+void mountpoint_cut_dead(const char *path, bool (*is_dead)(const void *arg), const void *arg);
 
 /*
- * Unmounts; a busy one is detached, so that new opens see the directory below.  One that another
- * file system lies over stays: CODE_BUSY.  CAP_SYS_ADMIN.
+ * Unmounts, once; a busy one is detached, so that new opens see the directory below.  One that
+ * another file system lies over stays: CODE_BUSY; so does everything when it cannot be found out
+ * what is mounted.  CAP_SYS_ADMIN.
  */
 int mountpoint_unmount(struct mountpoint *m, struct err *err);
 

@@ -30,7 +30,6 @@
 #   wait_in N MODE NAME        the oracle reads in the background: its pid is $reader, $SITE/started.N comes
 #                              when it begins.  Each has a seed of its own, so that they wait for different
 #                              pages
-#   is_gone PID                whether that one has ended
 #
 #   timed COMMAND...           runs it and sets took to the milliseconds that it needed
 #   within MS COMMAND...       whether it succeeds, and so fast; a program, not a function, is ended after 10 s
@@ -224,9 +223,4 @@ wait_in() {
 	env --default-signal=INT,QUIT "$oracle_program" --mode "$2" --seed $seed \
 	    --start "$SITE/started.$1" "$(image "$3")" "$WWW/$3" >"$SITE/said.$1" 2>&1 </dev/null &
 	reader=$!
-}
-
-# Its pid stays ours until it has been waited for: a zombie is gone.
-is_gone() {
-	! grep -q '^State:[[:space:]]*[RSDTt]' "/proc/$1/status" 2>/dev/null
 }

@@ -19,6 +19,7 @@
 #   daemon_pid ROLE           prints the pid: supervisor, keeper, starter, runner, worker; for fetcher,
 #                             verifier and keeper all of them, one a line.  1 if there is none
 #   is_mounted                whether there is a mount on $MNT
+#   is_gone PID               whether that process has ended
 #   image_state ID            prints the state file of an image
 #   state_is ID STATE         for wait_for
 #
@@ -170,6 +171,11 @@ is_mounted() {
 	mountpoint -q "$MNT"
 }
 
+# Its pid stays ours until it has been waited for: a zombie is gone.
+is_gone() {
+	! grep -q '^State:[[:space:]]*[RSDTt]' "/proc/$1/status" 2>/dev/null
+}
+
 no_daemon_left() {
 	[ -z "$(daemon_pids)" ]
 }
@@ -188,22 +194,38 @@ mount_down() {
 }
 
 # Only processes that carry the name of our own configuration file.  The supervisor first: it would
-# have the others started again; and again, because one may just have been.
+# have the others started again.
+daemon_strike() {
+	local pid
+
+	for pid in $(find_supervisor) $(daemon_pids); do
+		kill -KILL "$pid" 2>/dev/null
+	done
+}
+
+# Again, because one may just have been started.
 daemon_kill() {
-	local pid round
+	local round
 
 	for ((round = 0; round < 20; round++)); do
-		for pid in $(find_supervisor) $(daemon_pids); do
-			kill -KILL "$pid" 2>/dev/null
-		done
+		daemon_strike
 		! wait_for 1 no_daemon_left || return 0
 	done
 }
 
+# Nobody in the mount is asked: umount(8) would wait for him.
+mount_cut() {
+	timeout -k 5 10 umount -i -c -f "$MNT" 2>/dev/null
+}
+
+# A thread of a worker may wait in the kernel for the worker's own readers: it ends, and with it all
+# that the worker holds, when the connection is cut.
 mount_kill() {
+	daemon_strike
+	mount_cut
 	daemon_kill
 	while is_mounted || [ "$(stat "$MNT" 2>&1 >/dev/null | grep -c 'not connected')" -gt 0 ]; do
-		umount -l "$MNT" 2>/dev/null || break
+		mount_cut || umount -i -c -l "$MNT" 2>/dev/null || break
 	done
 	return 0
 }

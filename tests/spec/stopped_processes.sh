@@ -14,10 +14,6 @@ tiny_up event_command=/bin/true event_user=nobody
 tiny_subscribe
 stopped=()
 
-is_gone() {
-	! kill -0 "$1" 2>/dev/null || grep -q '^State:.*Z' "/proc/$1/status"
-}
-
 # What an earlier daemon has left belongs to nobody.
 is_alone() {
 	[ "$(find_supervisor | wc -l)" -eq 1 ]
@@ -96,10 +92,27 @@ all_killed() {
 	wait_for "$VMI_PATIENCE" no_daemon_left
 }
 
+# What tests leave behind must not outlive them.
+is_cut() {
+	local waiting
+
+	all_killed || return 1
+	ls -l "$MNT/images" >/dev/null 2>&1 &
+	waiting=$!
+	mount_kill
+	wait_for "$VMI_PATIENCE" is_gone $waiting && kill "$(<"$SITE/keeper")" && ! is_mounted
+}
+check 'P10 who waits in a mount that nobody answers goes on when it is unmounted by force' is_cut
+
+# Not because the connection was given up meanwhile.
+begins_beside_it() {
+	mount_up && kill -0 "$(<"$SITE/keeper")"
+}
+
 all_killed >"$SITE/said" 2>&1 </dev/null || bail "no connection stays: $(<"$SITE/said")"
 ls -l "$MNT/images" >/dev/null 2>&1 &
 waiting=$!
-check 'P10 the next one does not wait for it' mount_up
+check 'P10 the next one does not wait for it' begins_beside_it
 check 'and who has waited goes on' wait_for "$VMI_PATIENCE" is_gone $waiting
 kill -KILL "$(<"$SITE/keeper")"
 mount_down || not_ok 'and ends'
