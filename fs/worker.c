@@ -32,7 +32,6 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -40,6 +39,7 @@
 #include "core/engine.h"
 #include "core/log.h"
 #include "core/opening.h"
+#include "core/process.h"
 #include "core/sandbox.h"
 #include "core/store.h"
 #include "fs/blob.h"
@@ -374,19 +374,6 @@ make_disk(const struct worker_args *args)
 
 /* ---- beginning and end -------------------------------------------------------------------------- */
 
-/* Each image that somebody has open costs a descriptor; the usual 1024 are soon used up. */
-static void
-raise_file_limit(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-		return;
-	limit.rlim_cur = limit.rlim_max;
-	if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
-		log_warning("RLIMIT_NOFILE stays low: %s", strerrordesc_np(errno));
-}
-
 static int
 enter_sandbox(const struct worker_args *args, struct err *err)
 {
@@ -409,7 +396,7 @@ enter_sandbox(const struct worker_args *args, struct err *err)
 	unsigned missing = 0;
 	int rc;
 
-	raise_file_limit();
+	process_raise_file_limit();
 	rc = sandbox_enter(SANDBOX_WORKER, paths, sizeof(paths) / sizeof(paths[0]), &missing, err);
 	if (rc == 0 && missing != 0) {
 		sandbox_describe_missing(missing, &text);
