@@ -3,6 +3,10 @@
  *
  * Each request is answered from the current tree; the cookie says where to go on.  An entry of
  * readdirplus counts as a lookup, but for "." and "..", which the kernel does not count.
+ *
+ * The kernel asks once more after the last entry, and keeps what it was given.  If the tree had
+ * changed in between, the entries of the new one would follow all of the old one there, and for a
+ * moment others would be shown both.  So the cookie of a last entry says that it was the last.
  */
 #include "config.h"
 #define FUSE_USE_VERSION 312
@@ -17,6 +21,8 @@
 #include "fs/ovaread.h"
 
 enum { REPLY_MAX = 1 << 20 };		/* the kernel asks for 128 KiB at most today */
+
+#define LAST_ENTRY (UINT64_C(1) << 62)	/* beside the cookie; row ids do not come so far */
 
 struct reply {
 	struct fuse_req *req;
@@ -101,6 +107,23 @@ readdirplus_again(const struct operation *op)
 	op_readdirplus(op->req, op->node, op->size, op->off, NULL);
 }
 
+/* Until the reply is full. */
+static void
+add_entries(struct reply *r, const struct place *dir, uint64_t cookie, adder *add)
+{
+	struct entry e, next;
+	bool more = place_next(dir, cookie, &e);
+
+	while (more) {
+		more = place_next(dir, e.cookie, &next);
+		if (!more)
+			e.cookie |= LAST_ENTRY;
+		if (!add(r, dir, &e))
+			break;
+		e = next;
+	}
+}
+
 static void
 list(struct fuse_req *req, uint64_t node, size_t size, off_t off, adder *add)
 {
@@ -112,7 +135,6 @@ list(struct fuse_req *req, uint64_t node, size_t size, off_t off, adder *add)
 	const struct operation op = { .req = req, .node = node, .size = size, .off = off,
 				      .run = add == add_plus ? readdirplus_again : readdir_again };
 	uint64_t cookie = (uint64_t)off;
-	struct entry e;
 	int rc = place_resolve(fs, node, &dir);
 
 	if (rc == 0 && !place_is_dir(&dir))
@@ -127,8 +149,8 @@ list(struct fuse_req *req, uint64_t node, size_t size, off_t off, adder *add)
 		fuse_reply_err(req, -rc);
 		return;
 	}
-	while (place_next(&dir, cookie, &e) && add(&r, &dir, &e))
-		cookie = e.cookie;
+	if ((cookie & LAST_ENTRY) == 0)
+		add_entries(&r, &dir, cookie, add);
 	if (fuse_reply_buf(req, r.data, r.used) != 0)
 		uncount(fs, &r.counted);
 	buf_release(&r.counted);

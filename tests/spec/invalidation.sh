@@ -6,7 +6,7 @@
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../lib/tap.sh"
 . "$here/../lib/pki.sh"
-need root fuse openssl curl fsverity
+need root fuse openssl curl fsverity python3
 . "$here/../lib/mount.sh"
 . "$here/../lib/images.sh"
 . "$here/../lib/verity.sh"
@@ -80,4 +80,27 @@ check 'C12 all readers end' wait_for 90 all_ended
 check_is 'C12 none of them has seen a wrong byte' '' "$(cat "$SITE"/said.whole-* "$SITE"/said.blocks-*)"
 check 'C12 what is trusted again is read' wait_for 20 reads whole --mode pread
 check 'C12 no read is left' wait_for 30 parked -eq 0
+
+# ---- a listing over a change ------------------------------------------------------------------------------
+
+# The entries of a directory, then, when it has changed, what follows them.
+list_over_a_change() {
+	coproc LISTER { python3 -c '
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+room = ctypes.create_string_buffer(1 << 16)
+fd = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECTORY)
+print(libc.syscall(217, fd, room, len(room)) > 0, flush=True)
+sys.stdin.readline()
+print(libc.syscall(217, fd, room, len(room)), flush=True)
+' "$MNT/images"; }
+	read -r begun <&"${LISTER[0]}" && [ "$begun" = True ] || return 1
+	image_disk later ok 1 && images_update || return 1
+	wait_for "$VMI_PATIENCE" test -d "$MNT/images/later" || return 1
+	ls "$MNT/images" >/dev/null
+	echo >&"${LISTER[1]}"
+	read -r rest <&"${LISTER[0]}"
+	[ "$rest" = 0 ] || { echo "$rest bytes of another version follow"; return 1; }
+}
+check 'C06 after the last entry of a listing comes nothing, though others have come meanwhile' list_over_a_change
 plan_done
