@@ -35,7 +35,6 @@
 enum {
 	AGREED_FLAGS_AT = 28, AGREED_FLAGS2_AT = 48,
 	REPLY_MIN = 16 + 24,
-	NOTIFY_RESEND = 7,
 };
 
 int
@@ -165,13 +164,9 @@ session_begin(struct session *s, int fuse_fd, struct shared *shared, struct err 
 void
 session_resend(const struct session *s)
 {
-	const struct { uint32_t len; int32_t error; uint64_t unique; } note = {
-		.len = sizeof(note), .error = NOTIFY_RESEND,
-	};
-
 	if (!s->takeover || !s->resends)
 		return;
-	if (write(s->fd, &note, sizeof(note)) < 0)
+	if (!initial_resend(s->fd))
 		log_error("the kernel does not send again what was not answered: %s",
 			  strerrordesc_np(errno));
 }
