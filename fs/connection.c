@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fuse.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +19,11 @@ enum {
 	INIT_MS = 5000,			/* it is there when mount(2) returns */
 	INIT_OPCODE = 26,
 	REQUEST_ROOM = 64 << 10,	/* the kernel refuses to write into less than 8 KiB */
+	ANY_REQUEST_ROOM = 2 << 20,	/* once agreed: into less than a write request could need */
+	REFUSED_MAX = 1 << 16,
 };
+
+#define UNIQUE_RESEND (1ULL << 63)	/* of a request that is sent again */
 
 void
 connection_init(struct connection *c)
@@ -81,6 +86,77 @@ connection_begin(struct connection *c, struct shared *s, struct err *err)
 	s->init_len = (uint32_t)n;
 	return 0;
 }
+
+/* ---- requests that nobody answers ------------------------------------------------------------ */
+
+static bool
+answer(const struct connection *c, int32_t error, uint64_t unique)
+{
+	const struct fuse_out_header header = {
+		.len = sizeof(header), .error = error, .unique = unique,
+	};
+
+	return write(c->fd, &header, sizeof(header)) == (ssize_t)sizeof(header);
+}
+
+/*
+ * What to answer; 0: nothing.  A lookup that is refused as stale comes back at once, as a new
+ * request, and would be an error if it were refused again.
+ */
+static int32_t
+refusal_of(const struct fuse_in_header *request, bool all)
+{
+	switch (request->opcode) {
+	case FUSE_LOOKUP:
+		if (!all)
+			return (request->unique & UNIQUE_RESEND) != 0 ? -ESTALE : 0;
+		return -EIO;
+	case FUSE_READ:
+	case FUSE_READDIR:
+	case FUSE_READDIRPLUS:
+		return all ? -EIO : 0;
+	default:
+		return 0;
+	}
+}
+
+static int
+refuse_waiting(const struct connection *c, bool all)
+{
+	CLEANUP_FREE uint8_t *room = xmalloc(ANY_REQUEST_ROOM);
+	int refused = 0;
+
+	for (int i = 0; i < REFUSED_MAX; i++) {
+		ssize_t n = read(c->fd, room, ANY_REQUEST_ROOM);
+		struct fuse_in_header request;
+		int32_t refusal;
+
+		if (n < 0 && (errno == EINTR || errno == ENOENT))
+			continue;		/* that one is no longer wanted */
+		if (n < (ssize_t)sizeof(request))
+			break;
+		memcpy(&request, room, sizeof(request));
+		refusal = refusal_of(&request, all);
+		if (refusal != 0 && answer(c, refusal, request.unique))
+			refused++;
+	}
+	return refused;
+}
+
+int
+connection_refuse(const struct connection *c, bool all)
+{
+	int flags = fcntl(c->fd, F_GETFL), refused;
+
+	/* Who is killed takes his request back, perhaps between a poll() and our read(). */
+	if (!c->resends || flags < 0 || fcntl(c->fd, F_SETFL, flags | O_NONBLOCK) != 0)
+		return 0;
+	refused = initial_resend(c->fd) ? refuse_waiting(c, all) : 0;
+	fcntl(c->fd, F_SETFL, flags);
+	return refused;
+}
+
+/* ---- its end --------------------------------------------------------------------------------- */
 
 void
 connection_end(struct connection *c)

@@ -4,7 +4,8 @@
  * The kernel keeps the connection, and what waits on it, as long as a process has it open.  When
  * the last one closes it, everybody who waits is told so (ENOTCONN).  The kernel's first request
  * (INIT) is read here, because it comes once and every worker needs it; nobody looks into it but
- * for the bit that says whether requests can be sent again.  Single-threaded.
+ * for the bit that says whether requests can be sent again.  Of others only the number and the kind
+ * are looked at, by connection_refuse().  Single-threaded.
  */
 #ifndef VMI_CONNECTION_H
 #define VMI_CONNECTION_H
@@ -34,6 +35,14 @@ int connection_open(struct connection *c, struct err *err);
 
 /* Mounted: takes the kernel's first request, and puts it into s. */
 int connection_begin(struct connection *c, struct shared *s, struct err *err);
+
+/*
+ * Without a worker that lives: who looks up a name is made to ask again, and so lets go of the lock
+ * of the directory; all: he, and who reads a file or a directory, gets an error (EIO).  What else
+ * the kernel has sent waits for the next worker.  How many were refused; 0 where the kernel cannot
+ * send again.
+ */
+int connection_refuse(const struct connection *c, bool all);
 
 /* Lets go of it: if no worker has it, all who wait are told now. */
 void connection_end(struct connection *c);

@@ -567,11 +567,26 @@ end_outage(struct supervisor *s)
 	succession_show(s);
 }
 
+/* Also while the mount ends. */
+static void
+free_stuck(struct supervisor *s, long long now)
+{
+	const struct supervisor_setup *setup = s->setup;
+	enum stuck_step step = stuck_look(&s->stuck, s->now.pid, setup->shared->n_untold,
+					  setup->connection, now);
+
+	if (step == STUCK_CUT)
+		end_connection(s);
+	if (step != STUCK_NO)
+		succession_show(s);
+}
+
 void
 succession_run(struct supervisor *s)
 {
 	long long now = io_monotonic_ms();
 
+	free_stuck(s, now);
 	if (s->state == STOPPING)
 		return;
 	kill_slow(s, &s->now, now);

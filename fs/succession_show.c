@@ -18,8 +18,9 @@ phase_of(const struct supervisor *s)
 {
 	if (s->state == STOPPING)
 		return WORKER_STOPPING;
-	/* It was cut, and cannot end yet. */
-	if (s->now.step == PROC_SERVING && s->setup->connection->fd < 0)
+	/* It was cut, or has died, and cannot end yet. */
+	if (s->now.step == PROC_SERVING &&
+	    (s->setup->connection->fd < 0 || stuck_is(&s->stuck, s->now.pid)))
 		return WORKER_WAITING;
 	if (s->now.step == PROC_SERVING && s->next.step != PROC_NONE)
 		return WORKER_EXCHANGING;

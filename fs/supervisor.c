@@ -232,6 +232,7 @@ next_timeout(struct supervisor *s)
 	}
 	log_error("the worker does not end within %d s and is killed", STOP_MS / 1000);
 	workerproc_kill(&s->now);
+	mountpoint_cut(s->setup->mountpoint);	/* or it may wait for who waits for it */
 	s->killed = true;
 	s->deadline = io_monotonic_ms() + STOP_MS;
 	return STOP_MS;

@@ -11,6 +11,7 @@
 #include "core/restarts.h"
 #include "core/workerstate.h"
 #include "pulse.h"
+#include "stuck.h"
 #include "supervisor.h"
 #include "workerproc.h"
 
@@ -37,6 +38,7 @@ struct supervisor {
 	long long start_at;		/* monotonic ms: a worker is to be started; 0: no */
 	long long ready_at;		/* the one now works since */
 	struct pulsewatch pulse;
+	struct stuck stuck;
 	long long outage_at;		/* readers have waited long enough; 0: they need not wait */
 	struct worker_state shown;
 };

@@ -1,6 +1,7 @@
 #!/bin/bash
 # What a daemon does when one of the processes beside its worker is stopped, as by a disk that does not
-# answer: the mount goes all the same when it is told to end, and the next daemon begins.
+# answer: the mount goes all the same when it is told to end, and the next daemon begins.  And what it
+# does when a worker was killed and cannot end, because it waits in the kernel for its own readers.
 # time limit: 300 s
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -116,6 +117,86 @@ check 'P10 the next one does not wait for it' begins_beside_it
 check 'and who has waited goes on' wait_for "$VMI_PATIENCE" is_gone $waiting
 kill -KILL "$(<"$SITE/keeper")"
 mount_down || not_ok 'and ends'
+
+# ---- a worker that waits for its own readers -----------------------------------------------------------
+
+# A thread of the worker tells the kernel that names have gone, and waits for the lock of a directory
+# that a reader holds, who waits for an answer of the worker.
+tells() {
+	grep -qs fuse_reverse_inval "/proc/$1"/task/*/stack
+}
+
+# $1: a version of the list, in which an image comes or goes; $2: a library more.  Sets asking, the
+# readers, and worker, which is killed then.
+killed_while_it_waits() {
+	local dir
+
+	if [ $(($1 % 2)) -eq 0 ]; then tiny_list "$1" one two; else tiny_list "$1" one two three; fi
+	VMI_WRAP="env HOLD_FLAG=$SITE/state/hold LD_PRELOAD=$libraries/holdreply.so${2:+:$libraries/$2}" \
+	    mount_up || return 1
+	ls "$MNT" "$MNT/images" "$MNT"/images/* >/dev/null
+	worker=$(daemon_pid worker) && asking=()
+	rm -f "$SITE"/asked.* && touch "$SITE/state/hold"
+	for dir in . by-title images images/one images/two by-sha512 cache; do
+		stat "$MNT/$dir/nothing" 2>"$SITE/asked.${dir//\//.}" >/dev/null </dev/null &
+		asking+=($!)
+	done
+	wait_for "$VMI_PATIENCE" all_ask || { echo 'they do not ask'; return 1; }
+	ctl -q update >/dev/null 2>&1 </dev/null &
+	wait_for "$VMI_PATIENCE" tells "$worker" || { echo 'it waits for nobody'; return 1; }
+	kill -KILL "$worker"
+	rm -f "$SITE/state/hold"
+}
+
+all_ask() {
+	local pid
+
+	for pid in "${asking[@]}"; do
+		grep -qx request_wait_answer "/proc/$pid/wchan" || return 1
+	done
+}
+
+# $3: what they are told.
+goes_on() {
+	killed_while_it_waits "$1" "$2" || return 1
+	wait_for 10 another_serves "$worker" || { cat "$SITE/run/worker"; return 1; }
+	wait "${asking[@]}"
+	[ "$(grep -lE "$3" "$SITE"/asked.* | wc -l)" -eq ${#asking[@]} ] || { cat "$SITE"/asked.*; return 1; }
+}
+
+ends_soon() {
+	local pid supervisor
+
+	killed_while_it_waits "$1" "$2" || return 1
+	supervisor=$(worker_is supervisor)
+	eval "$3"
+	for pid in "$supervisor" "${asking[@]}"; do
+		wait_for 10 is_gone "$pid" || { echo "$pid is still there"; return 1; }
+	done
+}
+
+libraries=$VMIMAGEFS_BUILD/tests/lib
+[ -e "$libraries/holdreply.so" ] || libraries=$tests_dir/../.build/tests/lib
+if [ -n "${VMI_SANITIZE:-}" ] || [ ! -e "$libraries/holdreply.so" ] || ! grep -q . /proc/self/stack 2>/dev/null; then
+	skip 'P07 a worker that waits for its own readers is killed' 'needs a preloaded library and /proc/PID/stack'
+else
+	told='No such file'
+	[ "$(printf '%s\n' 6.9 "$(uname -r)" | sort -V | head -n 1)" = 6.9 ] || told='not connected|abort'
+	check 'P07 a worker that waits for its own readers is killed: another goes on, and they do not see it' \
+	    goes_on 2 '' "$told"
+	mount_down || not_ok 'and ends'
+	check 'P07 where the kernel cannot send again they get an error' \
+	    goes_on 3 noresend.so 'not connected|abort'
+	mount_down || not_ok 'and ends'
+	# shellcheck disable=SC2016 # not here
+	check 'P04 told to end just then the daemon does, and who waits with it' \
+	    ends_soon 4 '' 'kill -TERM "$supervisor"'
+	# shellcheck disable=SC2016 # not here
+	check 'P11 so it does when it is unmounted just then, and only detached' \
+	    ends_soon 5 noresend.so 'umount -i -c -l "$MNT"'
+	check 'the next one begins' mount_up
+	mount_down || not_ok 'and ends'
+fi
 
 # ---- before the mount was tried ----------------------------------------------------------------------
 
