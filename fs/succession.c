@@ -106,13 +106,15 @@ end_connection(struct supervisor *s)
 	s->outage_at = 0;
 }
 
-/* True: by somebody else, who wants to be rid of us. */
+/* True: by somebody else, who wants to be rid of us.  What we have unmounted has no device. */
 static bool
 was_unmounted(struct supervisor *s)
 {
-	if (mountpoint_is_mounted(s->setup->mountpoint))
+	const struct mountpoint *m = s->setup->mountpoint;
+
+	if (m->device[0] == '\0' || mountpoint_is_mounted(m))
 		return false;
-	log_info("'%s' was unmounted", s->setup->mountpoint->path);
+	log_info("'%s' was unmounted", m->path);
 	supervisor_stop(s);
 	return true;
 }
@@ -138,6 +140,18 @@ mount_again(struct supervisor *s, struct err *err)
 	return connection_begin(c, setup->shared, err);
 }
 
+/* What is short now may not be when the next worker is prepared. */
+static void
+mount_failed(struct supervisor *s, const struct err *why)
+{
+	if (s->setup->connection->fd >= 0 || !io_is_shortage(why->rc)) {
+		supervisor_fail(s, why);
+		return;
+	}
+	s->now.why = *why;
+	workerproc_kill(&s->now);
+}
+
 static void
 give_connection(struct supervisor *s)
 {
@@ -148,7 +162,7 @@ give_connection(struct supervisor *s)
 		if (was_unmounted(s))
 			return;
 		if (mount_again(s, &err) != 0) {
-			supervisor_fail(s, &err);
+			mount_failed(s, &err);
 			return;
 		}
 	}
@@ -446,8 +460,7 @@ now_ended(struct supervisor *s, int status)
 	} else if (!s->served) {
 		supervisor_fail(s, &why);
 	} else {
-		if (s->next.pid != 0)
-			workerproc_kill(&s->next);
+		workerproc_give_up(&s->next);
 		if (step == PROC_SERVING && status == 0)
 			now_ended_itself(s);
 		else

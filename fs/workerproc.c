@@ -77,6 +77,13 @@ workerproc_kill(const struct workerproc *p)
 }
 
 void
+workerproc_give_up(struct workerproc *p)
+{
+	workerproc_kill(p);
+	close_keep_errno(steal_fd(&p->notes));
+}
+
+void
 workerproc_ended(struct workerproc *p)
 {
 	close_keep_errno(p->notes);

@@ -49,6 +49,9 @@ void workerproc_tell(const struct workerproc *p, enum note_kind kind);
 
 void workerproc_kill(const struct workerproc *p);
 
+/* That, and what it has said and nobody has read yet, LOADED above all, is not acted upon. */
+void workerproc_give_up(struct workerproc *p);
+
 /* It has ended and was waited for: NONE again. */
 void workerproc_ended(struct workerproc *p);
 
