@@ -1,12 +1,15 @@
 #include "config.h"
 #include "fs/pulse.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
-#include <time.h>
+#include <unistd.h>
 
 #include "core/buf.h"
+#include "core/cleanup.h"
+#include "core/process.h"
 #include "core/thread.h"
 
 struct pulse {
@@ -80,6 +83,36 @@ pulse_stop(struct pulse *p)
 	pthread_cond_destroy(&p->wake);
 	pthread_mutex_destroy(&p->lock);
 	free(p);
+}
+
+/* ---- one thread that works ------------------------------------------------------------------- */
+
+void
+pulsework_init(struct pulsework *w)
+{
+	w->used = 0;
+	w->stat = open("/proc/thread-self/stat", O_RDONLY | O_CLOEXEC);
+	if (pthread_getcpuclockid(pthread_self(), &w->clock) != 0)
+		w->clock = CLOCK_PROCESS_CPUTIME_ID;
+}
+
+void
+pulsework_release(struct pulsework *w)
+{
+	close_keep_errno(steal_fd(&w->stat));
+}
+
+bool
+pulsework_goes_on(void *arg)
+{
+	struct pulsework *w = arg;
+	struct timespec t = { 0 };
+	long long used, before = w->used;
+
+	clock_gettime(w->clock, &t);
+	used = t.tv_sec * 1000000000LL + t.tv_nsec;
+	w->used = used;
+	return used != before || process_state(w->stat) == 'D';
 }
 
 /* ---- the supervisor's side ------------------------------------------------------------------- */

@@ -11,9 +11,9 @@
  * no worker for OUTAGE_MS, the connection is ended: whoever waits gets an error, and the next worker
  * that is prepared gets a new mount in the same place.
  *
- * A worker that shows no sign of life (pulse.h) is killed.  One that a disk holds does not end even
- * then: the connection is cut after OUTAGE_MS all the same, and there is no other worker before it has
- * ended.
+ * A worker that takes too long or shows no sign of life is killed (succession_time.c).  One that a
+ * disk holds does not end even then: the connection is cut after OUTAGE_MS all the same, and there is
+ * no other worker before it has ended.
  *
  * An exchange (USR2, `reload --binary') tries the program on disk beside the worker: only when that
  * is loaded is the worker told to leave.  If the new one comes to nothing after all, the program
@@ -31,13 +31,6 @@
 #include "core/io.h"
 #include "core/log.h"
 #include "core/stamp.h"
-
-enum {
-	LOAD_MS = 20000,		/* until LOADED */
-	TRY_MS = 60000,			/* of a new program, until READY */
-	LEAVE_MS = 5000,
-	OUTAGE_MS = 20000,
-};
 
 /* ---- starting ------------------------------------------------------------------------------- */
 
@@ -90,6 +83,7 @@ give_turn(struct supervisor *s)
 	workerproc_send(&s->now, &note, s->handover);
 	close_keep_errno(steal_fd(&s->handover));
 	workerproc_enter(&s->now, PROC_PREPARING);
+	succession_watch(s);
 	succession_show(s);
 }
 
@@ -244,19 +238,6 @@ take_loaded(struct supervisor *s, struct workerproc *p, struct note *note)
 		give_turn(s);
 }
 
-static long long
-watchdog_ms(const struct supervisor *s)
-{
-	return s->setup->conf->watchdog * 1000;
-}
-
-static void
-watch(struct supervisor *s)
-{
-	pulsewatch_begin(&s->pulse, atomic_load(&s->setup->shared->beats), io_monotonic_ms(),
-			 watchdog_ms(s));
-}
-
 static void
 take_ready(struct supervisor *s, struct workerproc *p)
 {
@@ -265,7 +246,7 @@ take_ready(struct supervisor *s, struct workerproc *p)
 	workerproc_enter(p, PROC_SERVING);
 	s->ready_at = p->since;
 	s->outage_at = 0;
-	watch(s);
+	succession_watch(s);
 	if (p->on_disk) {
 		keeper_adopt(s->setup->keeper);
 		note_exchange(s, "done");
@@ -513,63 +494,6 @@ succession_cut(struct supervisor *s)
 
 /* ---- what is due ---------------------------------------------------------------------------- */
 
-/* When the step has lasted too long; 0: it may last. */
-static long long
-limit_of(const struct workerproc *p)
-{
-	switch (p->step) {
-	case PROC_LOADING:
-		return p->since + LOAD_MS;
-	case PROC_PREPARING:
-	case PROC_CONNECTED:
-		return p->on_disk ? p->since + TRY_MS : 0;
-	case PROC_LEAVING:
-		return p->since + LEAVE_MS;
-	case PROC_NONE: case PROC_LOADED: case PROC_SERVING:
-		break;
-	}
-	return 0;
-}
-
-/* Readers wait for it; if the disk holds it, longer than they should. */
-static void
-kill_serving(struct supervisor *s, long long now)
-{
-	workerproc_kill(&s->now);
-	if (s->outage_at == 0 && s->setup->connection->fd >= 0)
-		s->outage_at = now + OUTAGE_MS;
-}
-
-static void
-kill_slow(struct supervisor *s, struct workerproc *p, long long now)
-{
-	long long limit = limit_of(p);
-
-	if (limit == 0 || now < limit)
-		return;
-	p->since = now;		/* once in a while, until it has ended */
-	if (p->step == PROC_LEAVING) {
-		kill_serving(s, now);
-	} else {
-		err_set(&p->why, ETIMEDOUT, "the worker does not get ready");
-		workerproc_kill(p);
-	}
-}
-
-static void
-kill_silent(struct supervisor *s, long long now)
-{
-	if (s->now.step != PROC_SERVING ||
-	    !pulsewatch_is_silent(&s->pulse, atomic_load(&s->setup->shared->beats), now,
-				  watchdog_ms(s)))
-		return;
-	err_set(&s->now.why, ETIMEDOUT, "the worker has shown no sign of life for %lld s",
-		watchdog_ms(s) / 1000);
-	log_err(LOG_LVL_ERROR, "killing it", &s->now.why);
-	succession_keep_text(s->shown.last_cause, s->now.why.text);
-	kill_serving(s, now);
-}
-
 static void
 end_outage(struct supervisor *s)
 {
@@ -602,32 +526,11 @@ succession_run(struct supervisor *s)
 	free_stuck(s, now);
 	if (s->state == STOPPING)
 		return;
-	kill_slow(s, &s->now, now);
-	kill_slow(s, &s->next, now);
-	kill_silent(s, now);
+	succession_kill_late(s, now);
 	if (s->outage_at != 0 && now >= s->outage_at)
 		end_outage(s);
 	if (s->start_at != 0 && now >= s->start_at && s->now.pid == 0)
 		start_worker(s);
-}
-
-static long long
-sooner(long long a, long long b)
-{
-	return a == 0 || (b != 0 && b < a) ? b : a;
-}
-
-long long
-succession_due(const struct supervisor *s)
-{
-	long long due = sooner(s->start_at, s->outage_at);
-
-	if (s->state == STOPPING)
-		return 0;
-	due = sooner(due, limit_of(&s->now));
-	if (s->now.step == PROC_SERVING)
-		due = sooner(due, s->pulse.look_at);
-	return sooner(due, limit_of(&s->next));
 }
 
 /* ---- beginning and end ---------------------------------------------------------------------- */

@@ -204,7 +204,7 @@ take_signal(struct supervisor *s)
 static long long
 next_due(const struct supervisor *s)
 {
-	long long due = s->state == STOPPING ? 0 : succession_due(s);
+	long long due = succession_due(s);
 
 	if (s->state != STOPPING && s->state != PROBING)
 		return due;

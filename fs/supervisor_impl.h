@@ -1,7 +1,7 @@
 /*
  * supervisor_impl.h - the supervisor's insides: supervisor.c (the life of the mount), succession.c
- * (its workers, one after the other) and succession_show.c (what is told of them).  Nothing else
- * includes it.
+ * (its workers, one after the other), succession_time.c (how long they may take) and
+ * succession_show.c (what is told of them).  Nothing else includes it.
  */
 #ifndef VMI_SUPERVISOR_IMPL_H
 #define VMI_SUPERVISOR_IMPL_H
@@ -14,6 +14,8 @@
 #include "stuck.h"
 #include "supervisor.h"
 #include "workerproc.h"
+
+enum { OUTAGE_MS = 20000 };		/* what readers wait for a worker */
 
 enum supervisor_state { STARTING, PROBING, SERVING, STOPPING };
 
@@ -60,7 +62,11 @@ int succession_watched(const struct supervisor *s);	/* the connection without a 
 void succession_cut(struct supervisor *s);	/* that one is over */
 bool succession_is_over(const struct supervisor *s);	/* no worker is left */
 void succession_run(struct supervisor *s);	/* what is due by time */
-long long succession_due(const struct supervisor *s);	/* monotonic ms of the next; 0: never */
+
+/* succession_time.c */
+void succession_watch(struct supervisor *s);	/* the worker is to show signs of life from now on */
+void succession_kill_late(struct supervisor *s, long long now);
+long long succession_due(const struct supervisor *s);	/* monotonic ms of the next run; 0: never */
 
 /* succession_show.c */
 void succession_show(struct supervisor *s);	/* writes run_dir/worker */

@@ -7,7 +7,7 @@
  *                   them may be in the store at the same time (fusethreads.h, disk.h)
  *   disk            two that do what waits for the store when no FUSE thread does
  *   deadline        answers parked reads that have waited too long (blobs.c)
- *   pulse           shows the supervisor that we live (pulse.h)
+ *   pulse           shows the supervisor that we live (pulse.h), from the first step on
  *   errands         the same for what is not a read (errand.c)
  *   notifier        tells the kernel what to forget (notify.c)
  *
@@ -77,6 +77,7 @@ struct worker {
 	struct session session;
 	struct fusethreads *threads;
 	struct pulse *pulse;
+	struct pulsework work;		/* of the main thread, until FUSE threads serve */
 	pthread_t engine_thread;
 	bool retiring;			/* another worker waits for our end */
 	int ended_fd;			/* eventfd: the mount is gone */
@@ -519,9 +520,12 @@ start_threads(struct worker *w, struct err *err)
 		return err_set(err, rc, "cannot start the engine's thread");
 	rc = fusethreads_start(&w->threads, fusethreads_count(w->args->max_threads),
 			       w->session.fuse, &w->handles, end_mount, w, err);
-	if (rc == 0)
-		w->pulse = pulse_start(&w->args->shared->beats, is_alive, w);
-	return rc;
+	if (rc != 0)
+		return rc;
+	pulse_stop(w->pulse);
+	pulsework_release(&w->work);
+	w->pulse = pulse_start(&w->args->shared->beats, is_alive, w);
+	return 0;
 }
 
 /* The steps of note.h, each told when it is done. */
@@ -535,8 +539,10 @@ start(struct worker *w, struct err *err)
 	snprintf(loaded.text, sizeof(loaded.text), "%s", PACKAGE_VERSION);
 	note_send(w->args->supervisor_socket, &loaded, -1, true);
 	rc = await(w, NOTE_GO, &fd, err);
-	if (rc == 0)
+	if (rc == 0) {
+		w->pulse = pulse_start(&w->args->shared->beats, pulsework_goes_on, &w->work);
 		rc = open_all(w, err);
+	}
 	if (rc == 0)
 		takeover_take(&w->fs, steal_fd(&fd));
 	close_keep_errno(fd);
@@ -661,6 +667,7 @@ worker_main(const struct worker_args *args)
 
 	pthread_mutex_init(&w.history.lock, NULL);
 	w.ended_fd = eventfd(0, EFD_CLOEXEC);
+	pulsework_init(&w.work);
 	rc = enter_sandbox(args, &err);
 	if (rc == 0)
 		rc = start(&w, &err);
@@ -675,6 +682,7 @@ worker_main(const struct worker_args *args)
 	if (w.retiring)
 		retire(&w);
 	stop(&w);
+	pulsework_release(&w.work);
 	pthread_mutex_destroy(&w.history.lock);
 	return rc == 0 || rc == -EINTR ? 0 : EXIT_FAILURE;
 }

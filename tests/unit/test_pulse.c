@@ -1,17 +1,22 @@
 /*
- * test_pulse.c - when a worker is taken for one that hangs.
+ * test_pulse.c - when a worker is taken for one that hangs, and what is a sign of life.
  */
 #include "config.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #include <cmocka.h>
 
+#include "core/cleanup.h"
 #include "core/io.h"
 #include "fs/pulse.h"
 
@@ -120,6 +125,92 @@ beats_while_it_lives(void **state)
 	assert_int_equal(atomic_load(&beats), before);
 }
 
+/* Whether it comes to that: threads begin and end their work when they can. */
+static bool
+will(struct pulsework *w, bool go_on)
+{
+	long long until = io_monotonic_ms() + PATIENCE_MS;
+
+	while (pulsework_goes_on(w) != go_on && io_monotonic_ms() < until)
+		poll(NULL, 0, 10);
+	return io_monotonic_ms() < until;
+}
+
+enum { WAITS, WORKS };
+
+struct busy {
+	atomic_int wish;
+	struct pulsework work;
+	atomic_bool begun;
+	int bell[2];
+};
+
+static void *
+be_busy(void *arg)
+{
+	struct busy *b = arg;
+	char byte;
+
+	pulsework_init(&b->work);
+	atomic_store(&b->begun, true);
+	while (read(b->bell[0], &byte, 1) == 1)
+		while (atomic_load(&b->wish) == WORKS)
+			;
+	return NULL;
+}
+
+static void
+prepares_while_it_works(void **state)
+{
+	struct busy b = { .wish = WAITS };
+	pthread_t thread;
+
+	(void)state;
+	assert_int_equal(pipe(b.bell), 0);
+	assert_int_equal(pthread_create(&thread, NULL, be_busy, &b), 0);
+	while (!atomic_load(&b.begun))
+		poll(NULL, 0, 1);
+	assert_true(will(&b.work, false));
+	atomic_store(&b.wish, WORKS);
+	assert_int_equal(write(b.bell[1], "", 1), 1);
+	for (int i = 0; i < 3; i++)
+		assert_true(will(&b.work, true));
+	atomic_store(&b.wish, WAITS);
+	assert_true(will(&b.work, false));
+	close(b.bell[1]);
+	pthread_join(thread, NULL);
+	close(b.bell[0]);
+	pulsework_release(&b.work);
+}
+
+static bool
+goes_on_with(const char *stat)
+{
+	struct pulsework w;
+	bool goes_on;
+
+	pulsework_init(&w);
+	close_keep_errno(w.stat);
+	w.stat = memfd_create("stat", MFD_CLOEXEC);
+	assert_true(w.stat >= 0);
+	assert_int_equal(write(w.stat, stat, strlen(stat)), strlen(stat));
+	w.clock = (clockid_t)-1;		/* no time passes */
+	goes_on = pulsework_goes_on(&w);
+	pulsework_release(&w);
+	return goes_on;
+}
+
+static void
+prepares_while_a_disk_has_it(void **state)
+{
+	(void)state;
+	assert_true(goes_on_with("12 (vmi-worker) D 1 12 12 0 -1 4194560 1\n"));
+	assert_true(goes_on_with("12 (a) S (b) D 1\n"));
+	assert_false(goes_on_with("12 (a) D (b) S 1\n"));
+	assert_false(goes_on_with("12 (vmi-worker) S 1 12 12 0 -1 4194560 1\n"));
+	assert_false(goes_on_with(""));
+}
+
 int
 main(void)
 {
@@ -132,6 +223,9 @@ main(void)
 		{ .name = "with watchdog = off nobody is watched",
 		  .test_func = nobody_is_watched_when_it_is_off },
 		{ .name = "a worker shows that it lives, and only then", .test_func = beats_while_it_lives },
+		{ .name = "I13 a worker that prepares shows life while it works, and not while it waits",
+		  .test_func = prepares_while_it_works },
+		{ .name = "and while a disk has it", .test_func = prepares_while_a_disk_has_it },
 	};
 
 	return cmocka_run_group_tests_name("pulse", tests, NULL, NULL);
