@@ -41,6 +41,7 @@ static const struct key {
 	{ "next_start", STAMP, offsetof(struct worker_state, next_start), 0 },
 	{ "exchanges", NUMBER, offsetof(struct worker_state, exchanges), 0 },
 	{ "exchange", TEXT, offsetof(struct worker_state, exchange), WORKERSTATE_TEXT },
+	{ "exchanges_refused", NUMBER, offsetof(struct worker_state, exchanges_refused), 0 },
 };
 
 enum { N_KEYS = sizeof(keys) / sizeof(keys[0]) };

@@ -36,6 +36,7 @@ struct worker_state {
 	int64_t next_start;		/* WAITING */
 	int64_t exchanges;		/* programs that were tried */
 	char exchange[WORKERSTATE_TEXT];	/* what came of the last one: "done", or why not; empty: it runs */
+	int64_t exchanges_refused;	/* could not begin: one was under way, or nothing served yet */
 };
 
 /* Without waiting for a disk: run_dir is where pids are.  0 or a negative errno value. */

@@ -185,6 +185,15 @@ exchange_failed(struct supervisor *s, const struct err *why)
 	succession_tell_history(s);
 }
 
+/* Who asked sees by the number that nothing will come of it. */
+static void
+refuse_exchange(struct supervisor *s)
+{
+	log_warning("USR2: the worker is being exchanged already, or has yet to begin");
+	s->shown.exchanges_refused++;
+	succession_show(s);
+}
+
 void
 succession_exchange(struct supervisor *s)
 {
@@ -192,7 +201,7 @@ succession_exchange(struct supervisor *s)
 	struct err err;
 
 	if (s->state != SERVING || s->next.step != PROC_NONE || s->now.step == PROC_LEAVING) {
-		log_warning("USR2: the worker is being exchanged already, or has yet to begin");
+		refuse_exchange(s);
 		return;
 	}
 	log_info("exchanging the worker");

@@ -415,17 +415,45 @@ cmd_replay(struct ctl *ctl, const struct options *opt, char **args, size_t n)
 
 /* ---- reload ---------------------------------------------------------------------------------- */
 
-enum { EXCHANGE_MS = 90000, EXCHANGE_STEP_MS = 50 };
+enum { EXCHANGE_RUNS = 1, EXCHANGE_MS = 90000, EXCHANGE_STEP_MS = 50 };
+
+static int
+refuse_exchange(const char *why, struct err *err)
+{
+	return err_refuse(err, CODE_BUSY, "the program cannot be exchanged now, because %s", why);
+}
 
 static int
 ask_for_exchange(struct ctl *ctl, struct worker_state *state, struct err *err)
 {
+	int rc;
+
 	if (!find_worker_state(ctl, state))
 		return err_set(err, ENOTCONN, "the daemon is not running");
 	if (worker_state_is_down(state))
 		return err_refuse(err, CODE_BUSY, "there is no worker to be exchanged: send USR2 to "
 				  "process %" PRId64, state->supervisor);
-	return control_call(ctl->conf, "exchange", NULL, NULL, NULL, err);
+	rc = control_call(ctl->conf, "exchange", NULL, NULL, NULL, err);
+	/* It answers first, so that it was on its way for another's request. */
+	return rc == -ECONNRESET ? refuse_exchange("the one that was asked is just leaving", err) : rc;
+}
+
+/* Nothing comes of a request that met another exchange. */
+static int
+outcome_of_exchange(const struct worker_state *before, const struct worker_state *now,
+		    struct err *err)
+{
+	if (now->exchanges <= before->exchanges)
+		return now->exchanges_refused <= before->exchanges_refused
+			       ? EXCHANGE_RUNS
+			       : refuse_exchange("another exchange is under way, or the daemon has "
+						 "yet to begin", err);
+	if (now->exchange[0] == '\0')
+		return EXCHANGE_RUNS;
+	if (strcmp(now->exchange, "done") == 0)
+		return 0;
+	return err_set(err, EIO, "the program on disk could not take over, the one before goes on: "
+		       "%s", now->exchange);
 }
 
 /* The program on disk takes over, or the one that works goes on. */
@@ -440,11 +468,10 @@ exchange(struct ctl *ctl, struct err *err)
 		rc = worker_state_read(ctl->conf->run_dir, &now);
 		if (rc != 0)
 			return err_set(err, -rc, "the daemon has ended");
-		if (now.exchanges > before.exchanges && strcmp(now.exchange, "done") == 0)
-			return 0;
-		if (now.exchanges > before.exchanges && now.exchange[0] != '\0')
-			return err_set(err, EIO, "the program on disk could not take over, the one "
-				       "before goes on: %s", now.exchange);
+		rc = outcome_of_exchange(&before, &now, err);
+		if (rc != EXCHANGE_RUNS)
+			return rc;
+		rc = 0;
 		poll(NULL, 0, EXCHANGE_STEP_MS);
 	}
 	return rc != 0 ? rc : err_refuse(err, CODE_BUSY, "the exchange takes longer than %d s",

@@ -167,5 +167,29 @@ downgrade() {
 	mount_up && reads stored --mode direct
 }
 check 'P19 a program that is older than the state refuses it, and changes nothing' downgrade
+
+# ---- two exchanges at a time ---------------------------------------------------------------------------
+
+is_trying() {
+	[ "$(worker_is state)" = exchanging ]
+}
+
+# The linker of the program that is tried waits for a library that is a pipe, and then does without.
+second_is_answered() {
+	local first status=0
+
+	mount_down && LD_PRELOAD=$SITE/pipe.so mount_up && mkfifo -m 666 "$SITE/pipe.so" || return 1
+	ctl -q reload --binary & first=$!
+	wait_for "$VMI_PATIENCE" is_trying || return 1
+	timeout "$VMI_PATIENCE" "$installed/vmimagectl" -c "$CONF" reload --binary >"$SITE/said" 2>&1 ||
+	    status=$?
+	exec 8>"$SITE/pipe.so" && rm "$SITE/pipe.so" && exec 8>&-
+	wait $first || { echo 'the first was not done'; return 1; }
+	[ $status -eq 5 ] && grep -q 'try again.*code 55' "$SITE/said" && return 0
+	echo "status $status: $(<"$SITE/said")"
+	return 1
+}
+check 'P18 who asks for an exchange while another is under way is told to try again' second_is_answered
+check 'P18 and that one is the only one' [ "$(worker_is exchanges) $(worker_is exchange)" = '1 done' ]
 check 'P04 TERM ends it' mount_down
 plan_done

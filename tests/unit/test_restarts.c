@@ -71,6 +71,7 @@ state_is_told_as_it_was_written(void **state)
 		.phase = WORKER_WAITING, .supervisor = 17, .since = 1700000000, .restarts = 3,
 		.last_end = 1700000001, .last_cause = "it fell: over\nits feet",
 		.next_start = 1700000002, .exchanges = 2, .exchange = "done", .version = "1.2",
+		.exchanges_refused = 4,
 	};
 
 	(void)state;
@@ -88,6 +89,7 @@ state_is_told_as_it_was_written(void **state)
 	assert_null(strchr(out.last_cause, '\n'));
 	assert_non_null(strstr(out.last_cause, "it fell: over"));
 	assert_string_equal(out.exchange, "done");
+	assert_int_equal(out.exchanges_refused, 4);
 	assert_string_equal(out.version, "1.2");
 	worker_state_remove(dir);
 	assert_int_equal(rmdir(dir), 0);
