@@ -232,6 +232,19 @@ begin_leaving(struct supervisor *s)
 	workerproc_enter(&s->now, PROC_LEAVING);
 }
 
+/* ---- the configuration ----------------------------------------------------------------------- */
+
+/* A worker reads it when it is started, and is told of changes when it serves. */
+void
+succession_reload(struct supervisor *s)
+{
+	bool serves = s->now.step == PROC_SERVING;
+
+	s->reload_due = !serves || s->next.step != PROC_NONE;
+	if (serves)
+		workerproc_tell(&s->now, NOTE_RELOAD);
+}
+
 /* ---- notes ---------------------------------------------------------------------------------- */
 
 static void
@@ -256,6 +269,8 @@ take_ready(struct supervisor *s, struct workerproc *p)
 	s->ready_at = p->since;
 	s->outage_at = 0;
 	succession_watch(s);
+	if (s->reload_due)
+		succession_reload(s);
 	if (p->on_disk) {
 		keeper_adopt(s->setup->keeper);
 		note_exchange(s, "done");

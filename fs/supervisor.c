@@ -185,7 +185,7 @@ take_signal(struct supervisor *s)
 		reap(s);
 		break;
 	case SIGHUP:
-		workerproc_tell(&s->now, NOTE_RELOAD);
+		succession_reload(s);
 		break;
 	case SIGUSR1:
 		workerproc_tell(&s->now, NOTE_DUMP_STATUS);

@@ -42,6 +42,7 @@ struct supervisor {
 	struct pulsewatch pulse;
 	struct stuck stuck;
 	long long outage_at;		/* readers have waited long enough; 0: they need not wait */
+	bool reload_due;		/* the next one that serves has read an older configuration */
 	struct worker_state shown;
 };
 
@@ -55,6 +56,7 @@ void succession_init(struct supervisor *s);
 void succession_release(struct supervisor *s);
 void succession_begin(struct supervisor *s);
 void succession_exchange(struct supervisor *s);
+void succession_reload(struct supervisor *s);	/* the configuration has changed */
 void succession_end(struct supervisor *s);	/* the mount ends: workers are told */
 void succession_take_notes(struct supervisor *s, struct workerproc *p);
 bool succession_reaped(struct supervisor *s, pid_t pid, int status);	/* false: no worker */

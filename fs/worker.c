@@ -528,6 +528,17 @@ start_threads(struct worker *w, struct err *err)
 	return 0;
 }
 
+/* It has the configuration of the worker before, and ours may be newer. */
+static void
+adopt_runner(struct worker *w)
+{
+	struct err err;
+
+	w->runner = runner_adopt(w->args->runner_socket);
+	if (is_successor(w) && runner_reload(w->runner, &err) != 0)
+		log_err(LOG_LVL_ERROR, "event handlers stay as they were", &err);
+}
+
 /* The steps of note.h, each told when it is done. */
 static int
 start(struct worker *w, struct err *err)
@@ -548,7 +559,7 @@ start(struct worker *w, struct err *err)
 	close_keep_errno(fd);
 	/* Only now: what ran for the worker before us is ended by it. */
 	if (rc == 0 && w->args->runner_socket >= 0)
-		w->runner = runner_adopt(w->args->runner_socket);
+		adopt_runner(w);
 	if (rc == 0)
 		rc = start_engine(w, err);
 	if (rc != 0)

@@ -217,6 +217,12 @@ check 'P21 a handler is at work' wait_for "$VMI_PATIENCE" told waits
 rm -f "$SITE"/told/* "$SITE/slow"
 check 'P21 a runner that is killed is started again' kill_beside runner
 check 'P21 and the event is delivered' wait_for "$VMI_PATIENCE" told AvailablePostfix.later
+sed 's|/told/|/told/new.|' "$SITE/handlers/one" >"$SITE/handlers/two"
+chmod 755 "$SITE/handlers/two"
+sed -i "s|^event_command = .*|event_command = $SITE/handlers/two|" "$CONF"
+check 'P21 the configuration has another handler when the worker is killed' worker_kill
+ctl -q deselect later && ctl -q select later
+check 'P21 and the next worker has that one run' wait_for "$VMI_PATIENCE" told new.AvailablePostfix.later
 
 # ---- one that cannot live ----------------------------------------------------------------------------
 

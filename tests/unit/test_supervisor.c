@@ -249,6 +249,12 @@ succession_take_notes(struct supervisor *s, struct workerproc *p)
 }
 
 void
+succession_reload(struct supervisor *s)
+{
+	(void)s;
+}
+
+void
 workerproc_tell(const struct workerproc *p, enum note_kind kind)
 {
 	(void)p;
