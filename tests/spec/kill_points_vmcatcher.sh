@@ -16,12 +16,12 @@ need root openssl jq setpriv sqlite3
 tiny_up
 . "$here/../lib/kill.sh"
 
-# vmc_scenario NAME HOW COMMAND ARG...: of vmcatcher_COMMAND
+# vmc_scenario NAME HOW COMMAND ARG...: of vmcatcher_COMMAND; $home: the site's configuration, if $CONF is not
 vmc_scenario() {
 	local name=$1 how=$2 program=$VMIMAGEFS_BUILD/vmcatcher_$3
 
 	shift 3
-	kill_scenario_of "$name" "$how" env VMIMAGEFS_CONFIG="$CONF" \
+	kill_scenario_of "$name" "$how" env VMIMAGEFS_CONFIG="${home:-$CONF}" \
 	    VMCATCHER_RDBMS="sqlite:///${OLD:-$SITE/state/catalogue.db}" "$program" "$@"
 }
 

@@ -107,13 +107,14 @@ done
 check "$n_readers readers wait" wait_for "$VMI_PATIENCE" begun $((before + n_readers))
 check_is 'C02 the daemon has no more threads for it' "$threads" "$(n_threads)"
 check 'C02 ls answers' timeout 5 ls -lR "$MNT"
-killed_all() {
-	local pid
+all_gone() {
+	local processes=("${readers[@]/#//proc/}")
 
+	! grep -qs '^State:[[:space:]]*[RSDTt]' "${processes[@]/%//status}"
+}
+killed_all() {
 	kill -KILL "${readers[@]}"
-	for pid in "${readers[@]}"; do
-		wait_for 10 is_gone "$pid" || return 1
-	done
+	wait_for 10 all_gone
 }
 {
 	timed killed_all

@@ -54,7 +54,7 @@ load_conf(struct bed *b)
 	if (out == NULL || mkdir(www, 0755) != 0 || chmod(b->f->dir, 0755) != 0)
 		return -1;
 	fprintf(out, "file_prefix = %s\ncache_min_free = 0%%\n", www);
-	fprintf(out, "cache_dir = %s\nstate_dir = %s\n", b->f->conf.cache_dir,
+	fprintf(out, "user = nobody\ncache_dir = %s\nstate_dir = %s\n", b->f->conf.cache_dir,
 		b->f->conf.state_dir);
 	fflush(out);
 	return conf_load(path, &b->conf, &b->f->err);
