@@ -57,8 +57,13 @@ void blob_close(struct blobs *b, uint64_t object);
 void blob_restore(struct blobs *b, uint64_t object, const struct digest *d, int64_t size,
 		  unsigned opens);
 
-/* Replies to the request, now or later, exactly once. */
-void blob_read(struct blobs *b, struct fuse_req *req, uint64_t object, size_t size, off_t off);
+/*
+ * Replies to the request, now or later, exactly once.  flags: of the open file.  Without O_DIRECT
+ * what is asked for again within a second after it was given up, as the kernel does with each page of
+ * a read-ahead, waits no second time.
+ */
+void blob_read(struct blobs *b, struct fuse_req *req, uint64_t object, size_t size, off_t off,
+	       int flags);
 
 /*
  * A read of our own: done() is called once, before the return or later, by any thread, with 0 and

@@ -11,7 +11,8 @@
  *
  * A disk may not answer, and the thread that asked it cannot be called back.  So a read at the disk
  * is parked as well, with a deadline of its own (block_timeout, each time), and whoever takes it off
- * the table has the right to answer it.  The thread that comes back late finds its read gone: it lets
+ * the table has the right to answer it.  A request for what was waited for in vain a moment ago has
+ * DISK_LATE_MS.  The thread that comes back late finds its read gone: it lets
  * go of the buffer, which is its own, and of the request says nothing.  Threads of others (the
  * engine's, the lanes') never go to the disk for a read: they leave a turn.
  *
@@ -36,6 +37,7 @@
 #include "fs/blob.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 
 #include <fuse_lowlevel.h>
@@ -47,7 +49,10 @@
 #include "fs/context.h"
 #include "fs/disk.h"
 
-enum { INTERRUPT_MS = 500 };		/* a killed reader is to be gone within a second */
+enum {
+	INTERRUPT_MS = 500,		/* a killed reader is to be gone within a second */
+	DISK_LATE_MS = 500,		/* for a disk that was waited for in vain just now */
+};
 
 /* ---- answers -------------------------------------------------------------------------------- */
 
@@ -137,9 +142,9 @@ prepare_to_wait(struct blobs *b, struct read *r)
 {
 	if (r->id != 0)
 		return;
-	if (r->since == 0)
-		r->since = io_monotonic_ms();
 	pthread_mutex_lock(&b->lock);
+	if (r->since == 0)
+		blobtable_begin_wait(b, r, io_monotonic_ms());
 	r->id = ++b->last_id;
 	pthread_mutex_unlock(&b->lock);
 	if (r->req != NULL)
@@ -489,7 +494,8 @@ go_to_disk(struct blobs *b, struct read *r, const struct blockfile *file, bool h
 	note_interrupt(r);
 	why = may_go(b, blob, r, file, now);
 	if (why == 0) {
-		p = blobtable_park_at_disk(b, blob, r, now + b->block_timeout * 1000);
+		p = blobtable_park_at_disk(
+			b, blob, r, now + (r->late ? DISK_LATE_MS : b->block_timeout * 1000));
 		p->turn.run = read_at_disk;
 		p->turn.arg = b;
 		inside = here && disk_enter(b->disk);
@@ -509,9 +515,10 @@ go_to_disk(struct blobs *b, struct read *r, const struct blockfile *file, bool h
 /* ---- from outside --------------------------------------------------------------------------- */
 
 void
-blob_read(struct blobs *b, struct fuse_req *req, uint64_t object, size_t size, off_t off)
+blob_read(struct blobs *b, struct fuse_req *req, uint64_t object, size_t size, off_t off, int flags)
 {
-	struct read r = { .req = req, .object = object, .size = size, .off = off };
+	struct read r = { .req = req, .object = object, .size = size, .off = off,
+			  .buffered = (flags & O_DIRECT) == 0 };
 
 	while (!try_read(b, &r, true))
 		;

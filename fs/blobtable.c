@@ -10,6 +10,8 @@
 
 #include "core/buf.h"
 
+enum { ASKED_AGAIN_MS = 1000 };		/* so soon the kernel asks again */
+
 void
 blobtable_check(const struct blob *blob)
 {
@@ -332,6 +334,34 @@ blobtable_take(struct blobs *b, uint64_t id)
 	return p;
 }
 
+static void
+note_overdue(struct blobs *b, const struct read *r, long long now)
+{
+	if (!r->buffered || r->ends_at != 0)
+		return;
+	b->overdue[b->n_overdue++ % BLOB_OVERDUE] = (struct overdue){
+		.object = r->object, .off = r->off, .size = r->size,
+		.since = r->since, .until = now + ASKED_AGAIN_MS,
+	};
+}
+
+void
+blobtable_begin_wait(const struct blobs *b, struct read *r, long long now)
+{
+	size_t n = b->n_overdue < BLOB_OVERDUE ? b->n_overdue : BLOB_OVERDUE;
+
+	r->since = now;
+	for (size_t i = 0; r->buffered && i < n && !r->late; i++) {
+		const struct overdue *o = &b->overdue[i];
+
+		if (o->object != r->object || now >= o->until || r->off < o->off ||
+		    r->off >= o->off + (off_t)o->size)
+			continue;
+		r->since = o->since;
+		r->late = true;
+	}
+}
+
 struct parked *
 blobtable_take_overdue(struct blobs *b, long long now)
 {
@@ -344,6 +374,7 @@ blobtable_take_overdue(struct blobs *b, long long now)
 
 			next = p->next_number;
 			if (p->deadline <= now) {
+				note_overdue(b, &p->read, now);
 				move(b, p, &overdue);
 				blobtable_collect(b, blob);
 			} else if (b->next_deadline == 0 || p->deadline < b->next_deadline) {

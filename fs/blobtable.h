@@ -20,7 +20,7 @@
 
 enum blob_state { BLOB_ABSENT, BLOB_READY, BLOB_CUT };
 
-enum { BLOB_BUCKETS = 256, BLOB_QUEUES = 64, BLOB_NUMBERS = 256 };
+enum { BLOB_BUCKETS = 256, BLOB_QUEUES = 64, BLOB_NUMBERS = 256, BLOB_OVERDUE = 256 };
 
 /* In the place of a granule. */
 #define BLOB_WHOLE (-1)	/* the engine's answer is waited for */
@@ -36,6 +36,8 @@ struct read {			/* a request, or a read of our own */
 	uint64_t id;		/* 0: it has not been parked yet */
 	long long since;	/* monotonic ms when it first was, or (our own) as was said */
 	long long ends_at;	/* likewise, because it was interrupted; 0: it was not */
+	bool buffered;		/* the kernel asks for pages, and again for what it did not get */
+	bool late;		/* what it asks for was waited for in vain just now */
 };
 
 struct parked {
@@ -65,6 +67,14 @@ struct blob {
 	struct parked *queues[BLOB_QUEUES];	/* by granule */
 };
 
+/* A request that was past its deadline a moment ago. */
+struct overdue {
+	uint64_t object;
+	off_t off;
+	size_t size;
+	long long since, until;	/* monotonic ms: it began; what it asked for may be asked for again */
+};
+
 struct spare_buf {
 	struct spare_buf *next;
 	struct readbuf buf;
@@ -87,6 +97,8 @@ struct blobs {
 	uint64_t last_id;
 	int64_t n_parked, n_open;
 	int64_t n_at_disk;		/* of those parked */
+	struct overdue overdue[BLOB_OVERDUE];	/* the last ones, in a ring */
+	size_t n_overdue;		/* so many have been put there */
 };
 
 /* The table of states in blob.c, asserted. */
@@ -106,6 +118,13 @@ struct blob *blobtable_add(struct blobs *b, uint64_t object, const struct digest
 void blobtable_collect(struct blobs *b, struct blob *blob);
 /* Lets go of the file: READY becomes ABSENT, and its parked reads wait for the engine. */
 void blobtable_drop_file(struct blobs *b, struct blob *blob);
+
+/*
+ * A request begins to wait, now or, when the same was asked for and given up within the last second,
+ * when that one began: for each page that its read-ahead did not get the kernel asks once more, for
+ * one reader after the other.
+ */
+void blobtable_begin_wait(const struct blobs *b, struct read *r, long long now);
 
 /* Makes it wait for the granule (or BLOB_WHOLE). */
 struct parked *blobtable_park(struct blobs *b, struct blob *blob, const struct read *r,

@@ -472,13 +472,13 @@ read_image(struct fs_context *fs, const struct operation *op)
 	if (rc < 0)
 		fuse_reply_err(op->req, -rc);
 	else
-		blob_read(fs->blobs, op->req, ova_fh_object(fh), size, off);
+		blob_read(fs->blobs, op->req, ova_fh_object(fh), size, off, op->flags);
 }
 
 static void
 read_again(const struct operation *op)
 {
-	struct fuse_file_info fi = { .fh = op->fh };
+	struct fuse_file_info fi = { .fh = op->fh, .flags = op->flags };
 
 	op_read(op->req, op->node, op->size, op->off, &fi);
 }
@@ -489,7 +489,7 @@ op_read(struct fuse_req *req, uint64_t node, size_t size, off_t off, struct fuse
 	struct fs_context *fs = fuse_req_userdata(req);
 	PLACE_CLEANUP struct place p = { .fs = fs };
 	const struct operation op = { .req = req, .run = read_again, .node = node, .fh = fi->fh,
-				      .size = size, .off = off };
+				      .size = size, .off = off, .flags = fi->flags };
 	int rc;
 
 	if (fi->fh != 0) {

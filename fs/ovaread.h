@@ -33,7 +33,7 @@ struct operation {
 	const char *name;		/* may be NULL */
 	size_t size;
 	off_t off;
-	int flags;			/* of an open; what lseek looks for */
+	int flags;			/* of the file; what lseek looks for */
 };
 
 struct ovareads *ovareads_new(struct fs_context *fs);

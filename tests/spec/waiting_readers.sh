@@ -47,6 +47,12 @@ waits_out() {
 
 check 'a buffered read waits read_timeout and is ETIMEDOUT' waits_out pread ETIMEDOUT
 check 'so is an O_DIRECT read' waits_out direct ETIMEDOUT
+# The kernel asks again for each page that its read-ahead did not get.
+waits_once() {
+	set_read_timeout 8s && timed fails never "$2" --mode "$1" && set_read_timeout 2s || return 1
+	[ "$took" -lt 14000 ] || { echo "after $took ms"; return 1; }
+}
+check 'P06 a buffered read waits once' waits_once pread ETIMEDOUT
 check 'a mapping gets SIGBUS then' waits_out mmap SIGBUS
 leaves_no_wait() {
 	wait_in orphan pread never

@@ -164,7 +164,7 @@ open_verified(struct mount *m)
 static inline void
 read_whole(struct mount *m, size_t i)
 {
-	blob_read(m->blobs, &m->reqs[i], OBJECT, SIZE, 0);
+	blob_read(m->blobs, &m->reqs[i], OBJECT, SIZE, 0, 0);
 }
 
 /* The engine has the bytes. */
@@ -247,7 +247,7 @@ land(struct mount *m, int64_t g)
 static inline void
 read_large(struct mount *m, size_t i, off_t off, size_t size)
 {
-	blob_read(m->blobs, &m->reqs[i], LARGE, size, off);
+	blob_read(m->blobs, &m->reqs[i], LARGE, size, off, 0);
 }
 
 /* The bytes of the large image from off on. */

@@ -19,7 +19,7 @@ parks_and_answers(void **state)
 
 	open_unfetched(m);
 	for (size_t i = 0; i < N_REQS; i++)
-		blob_read(m->blobs, &m->reqs[i], OBJECT, 5, 4);
+		blob_read(m->blobs, &m->reqs[i], OBJECT, 5, 4, 0);
 	assert_int_equal(n_wanted, 1);
 	assert_true(digest_equal(&last_wanted, &m->digest));
 	assert_int_equal(blobs_parked(m->blobs), N_REQS);
@@ -232,13 +232,13 @@ reads_what_is_verified(void **state)
 	open_verified(m);
 	read_whole(m, 0);
 	assert_bytes(&m->reqs[0], TEXT);
-	blob_read(m->blobs, &m->reqs[1], OBJECT, 100, SIZE - 3);
+	blob_read(m->blobs, &m->reqs[1], OBJECT, 100, SIZE - 3, 0);
 	assert_bytes(&m->reqs[1], "fox");
-	blob_read(m->blobs, &m->reqs[2], OBJECT, 100, SIZE);
+	blob_read(m->blobs, &m->reqs[2], OBJECT, 100, SIZE, 0);
 	assert_bytes(&m->reqs[2], "");
-	blob_read(m->blobs, &m->reqs[3], OBJECT, 100, INT64_MAX);
+	blob_read(m->blobs, &m->reqs[3], OBJECT, 100, INT64_MAX, 0);
 	assert_bytes(&m->reqs[3], "");
-	blob_read(m->blobs, &m->reqs[4], OBJECT, 0, 0);
+	blob_read(m->blobs, &m->reqs[4], OBJECT, 0, 0, 0);
 	assert_bytes(&m->reqs[4], "");
 	assert_int_equal(n_wanted, 0);
 	blob_close(m->blobs, OBJECT);
@@ -251,7 +251,7 @@ reads_the_end_without_waiting(void **state)
 	struct mount *m = *state;
 
 	open_unfetched(m);
-	blob_read(m->blobs, &m->reqs[0], OBJECT, 100, SIZE);
+	blob_read(m->blobs, &m->reqs[0], OBJECT, 100, SIZE, 0);
 	assert_bytes(&m->reqs[0], "");
 	assert_int_equal(n_wanted, 0);
 	blob_close(m->blobs, OBJECT);
@@ -303,13 +303,13 @@ serves_two_numbers(void **state)
 
 	open_verified(m);
 	assert_int_equal(open_row(m, OBJECT + 1, false), 0);
-	blob_read(m->blobs, &m->reqs[0], OBJECT + 1, SIZE, 0);
+	blob_read(m->blobs, &m->reqs[0], OBJECT + 1, SIZE, 0, 0);
 	assert_false(has_answer(&m->reqs[0]));
 	bring(m);
 	assert_bytes(&m->reqs[0], TEXT);
 	blob_cut(m->blobs, &m->digest, true);
-	blob_read(m->blobs, &m->reqs[1], OBJECT, SIZE, 0);
-	blob_read(m->blobs, &m->reqs[2], OBJECT + 1, SIZE, 0);
+	blob_read(m->blobs, &m->reqs[1], OBJECT, SIZE, 0, 0);
+	blob_read(m->blobs, &m->reqs[2], OBJECT + 1, SIZE, 0, 0);
 	assert_errno(&m->reqs[1], ESTALE);
 	assert_errno(&m->reqs[2], ESTALE);
 	blob_close(m->blobs, OBJECT);

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -210,6 +211,38 @@ waits_for_blocks_a_short_time(void **state)
 	blob_close(m->blobs, LARGE);
 }
 
+/* As the kernel, for a page of a read-ahead. */
+static void
+does_not_wait_twice(void **state)
+{
+	struct mount *m = *state;
+	long long from;
+
+	blobs_set_timeouts(m->blobs, 3600, 1);
+	open_serving(m);
+	read_large(m, 0, 0, 2 * GRANULE);
+	wait_for_answer(&m->reqs[0]);
+	assert_errno(&m->reqs[0], ETIMEDOUT);
+	for (size_t i = 1; i < 4; i++) {
+		read_large(m, i, GRANULE + (off_t)i * 100, 100);
+		assert_errno(&m->reqs[i], ETIMEDOUT);
+	}
+	/* Beside it, or asked for by who knows what he does, is another matter. */
+	read_large(m, 4, 2 * GRANULE, 100);
+	blob_read(m->blobs, &m->reqs[5], LARGE, 100, 0, O_DIRECT);
+	assert_int_equal(blobs_parked(m->blobs), 2);
+	put_granule(m, 0);
+	read_large(m, 6, 0, 100);
+	assert_large(&m->reqs[6], 0, 100);
+	poll(NULL, 0, 1100);
+	from = io_monotonic_ms();
+	read_large(m, 7, GRANULE, 100);
+	wait_for_answer(&m->reqs[7]);
+	assert_errno(&m->reqs[7], ETIMEDOUT);
+	assert_in_range(io_monotonic_ms() - from, 1000, 10000);
+	blob_close(m->blobs, LARGE);
+}
+
 /*
  * 0 s  the read begins to wait for a granule; it has 1 s
  * then the image is to be streamed: the read has an hour
@@ -351,7 +384,7 @@ never_shows_a_hole_of_the_disk(void **state)
 	assert_int_equal(blob_open(m->blobs, &row, true), 0);
 	assert_int_equal(blob_seek(m->blobs, 11, 0, SEEK_HOLE), HOLED_SIZE);
 	assert_int_equal(blob_seek(m->blobs, 11, GRANULE, SEEK_DATA), GRANULE);
-	blob_read(m->blobs, &m->reqs[0], 11, 100, GRANULE);
+	blob_read(m->blobs, &m->reqs[0], 11, 100, GRANULE, 0);
 	assert_false(has_answer(&m->reqs[0]));
 	assert_int_equal(n_heals, 1);
 	assert_int_equal(healed_granule, 1);
@@ -379,6 +412,8 @@ main(void)
 		     fetches_again_what_the_disk_lost),
 		TEST("block_timeout ends a read that waits for blocks alone",
 		     waits_for_blocks_a_short_time),
+		TEST("P06 what was given up a moment ago is not waited for again",
+		     does_not_wait_twice),
 		TEST("T40 a read has read_timeout from when its image comes as a stream",
 		     waits_longer_for_a_stream),
 		TEST("an image whose blocks are right and whose whole is wrong is EBADMSG for all",

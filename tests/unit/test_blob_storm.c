@@ -35,7 +35,7 @@ read_wildly(void *arg)
 		open_row(s->m, object, verified);
 		for (int i = 0; i < AT_ONCE; i++) {
 			req_init(&reqs[i]);
-			blob_read(s->m->blobs, &reqs[i], object, SIZE, 0);
+			blob_read(s->m->blobs, &reqs[i], object, SIZE, 0, 0);
 			if (rand_r(&s->seed) % 3 == 0)
 				interrupt(&reqs[rand_r(&s->seed) % (i + 1)]);
 		}
@@ -127,7 +127,7 @@ read_granules_wildly(void *arg)
 			if ((off_t)size[i] > LARGE_SIZE - off[i])
 				size[i] = (size_t)(LARGE_SIZE - off[i]);
 			req_init(&reqs[i]);
-			blob_read(s->m->blobs, &reqs[i], LARGE, size[i], off[i]);
+			blob_read(s->m->blobs, &reqs[i], LARGE, size[i], off[i], 0);
 			if (rand_r(&s->seed) % 4 == 0)
 				interrupt(&reqs[rand_r(&s->seed) % (i + 1)]);
 		}
