@@ -46,6 +46,20 @@ find(struct backings *b, const struct digest *d)
 	return NULL;
 }
 
+void
+backings_close(struct backings *b, const struct digest *d)
+{
+	struct backing *known = find(b, d);
+	uint32_t id;
+
+	if (known == NULL)
+		return;
+	id = (uint32_t)known->id;
+	*known = b->all[--b->n];
+	if (ioctl(b->fuse_fd, BACKING_CLOSE, &id) < 0)
+		log_warning("backing file %u cannot be let go: %s", id, strerrordesc_np(errno));
+}
+
 int
 backings_open(struct backings *b, const struct digest *d, int fd)
 {
@@ -53,10 +67,10 @@ backings_open(struct backings *b, const struct digest *d, int fd)
 	const struct backing *known = find(b, d);
 	int id;
 
-	if (known != NULL)
-		return known->id;
 	if (fd < 0)
-		return -EBADF;
+		return known != NULL ? known->id : -EBADF;
+	/* It may be of a file that the object had before, and that is not its own any more. */
+	backings_close(b, d);
 	if (b->n == BACKINGS_MAX)
 		return -ENOSPC;
 	id = ioctl(b->fuse_fd, BACKING_OPEN, &map);
@@ -73,15 +87,13 @@ backings_open(struct backings *b, const struct digest *d, int fd)
 }
 
 void
-backings_close(struct backings *b, const struct digest *d)
+backings_keep(struct backings *b, bool (*is_needed)(const void *arg, const struct digest *d),
+	      const void *arg)
 {
-	struct backing *known = find(b, d);
-	uint32_t id;
+	for (size_t i = b->n; i-- > 0;) {
+		const struct digest d = b->all[i].digest;
 
-	if (known == NULL)
-		return;
-	id = (uint32_t)known->id;
-	*known = b->all[--b->n];
-	if (ioctl(b->fuse_fd, BACKING_CLOSE, &id) < 0)
-		log_warning("backing file %u cannot be let go: %s", id, strerrordesc_np(errno));
+		if (!is_needed(arg, &d))
+			backings_close(b, &d);
+	}
 }

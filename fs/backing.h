@@ -8,6 +8,7 @@
 #ifndef VMI_BACKING_H
 #define VMI_BACKING_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include "core/digest.h"
 
@@ -28,13 +29,16 @@ void backings_init(struct backings *b, int fuse_fd);
 void backings_release(struct backings *b);
 
 /*
- * The kernel's number for the object, which is read from fd (borrowed for the call) unless it has
- * one already; or a negative errno value: EPERM (no capability, or not agreed with the kernel),
+ * The kernel's number for the object, which is read from fd (borrowed for the call) from now on,
+ * whatever it had before; fd -1: the number that it has (EBADF: none).  Or a negative errno value: EPERM (no capability, or not agreed with the kernel),
  * ENOTTY (an older kernel), EOPNOTSUPP, ELOOP (the store lies on a stacked file system).
  */
 int backings_open(struct backings *b, const struct digest *d, int fd);
 
 /* No new opens by this number; files that are open go on. */
 void backings_close(struct backings *b, const struct digest *d);
+/* All others are closed. */
+void backings_keep(struct backings *b, bool (*is_needed)(const void *arg, const struct digest *d),
+		   const void *arg);
 
 #endif

@@ -3,7 +3,8 @@
  *
  * Notes to the supervisor are sent without the lock, so that two for one object could change
  * places; they do not, because an entry has one note under way at a time: it is OFFERED until the
- * answer comes, and what is decided meanwhile is done then.
+ * answer comes, and what is decided meanwhile is done then; and it is CLOSING until the supervisor
+ * has taken the note that it is no more, which may need another try.
  *
  * When an object has another file now (it was lost and fetched again), nothing is offered while the
  * old one is still open: the kernel refuses two backing files behind one node.
@@ -23,7 +24,7 @@
 #include "core/verity.h"
 #include "core/vtree.h"
 
-enum state { AUDITING, OFFERED, USABLE, WITHDRAWN };
+enum state { AUDITING, OFFERED, USABLE, WITHDRAWN, CLOSING };
 
 enum { BUCKETS = 64 };
 
@@ -34,6 +35,7 @@ struct entry {
 	bool measured;		/* the kernel checks it: of use whatever integrity says */
 	bool doomed;		/* OFFERED: withdraw it when the answer comes */
 	bool stale;		/* the object has another file, or none: not usable any more */
+	bool under_way;		/* CLOSING: the note is being sent */
 	int id;			/* USABLE, WITHDRAWN */
 	int64_t n_open;
 	struct shared_backed *left;	/* its place in the shared memory, or NULL */
@@ -45,7 +47,7 @@ struct passthrough {
 	bool on;
 	const char *never;		/* why nothing is offered any more; NULL */
 	struct entry *buckets[BUCKETS];
-	int64_t n_usable, n_open;
+	int64_t n_usable, n_open, n_closing;
 	struct shared *shared;		/* for the next worker; or NULL */
 };
 
@@ -150,7 +152,9 @@ drop_if_idle(struct passthrough *p, struct entry *e, struct deeds *deeds)
 	if (e->state != WITHDRAWN || e->n_open > 0)
 		return;
 	deeds->close = true;
-	drop(p, e);
+	e->state = CLOSING;
+	p->n_closing++;
+	leave_note(p, e);
 }
 
 static void
@@ -170,18 +174,71 @@ withdraw(struct passthrough *p, struct entry *e, struct deeds *deeds)
 		leave_note(p, e);
 		drop_if_idle(p, e, deeds);
 		break;
-	case WITHDRAWN:
+	case WITHDRAWN: case CLOSING:
 		break;
 	}
 }
 
 /* ---- without the lock ----------------------------------------------------------------------- */
 
+/* True: the supervisor has taken it. */
+static bool
+send_close(struct passthrough *p, const struct digest *d)
+{
+	struct entry *e;
+	bool taken;
+
+	pthread_mutex_lock(&p->lock);
+	e = find(p, d);
+	if (e == NULL || e->state != CLOSING || e->under_way) {
+		pthread_mutex_unlock(&p->lock);
+		return false;
+	}
+	e->under_way = true;
+	pthread_mutex_unlock(&p->lock);
+	taken = p->ops.close(p->ops.arg, d) == 0;
+	pthread_mutex_lock(&p->lock);
+	e->under_way = false;
+	if (taken) {
+		p->n_closing--;
+		drop(p, e);
+	}
+	pthread_mutex_unlock(&p->lock);
+	return taken;
+}
+
+/* The lock is held. */
+static const struct entry *
+find_closing(struct passthrough *p)
+{
+	for (size_t i = 0; p->n_closing > 0 && i < BUCKETS; i++)
+		for (const struct entry *e = p->buckets[i]; e != NULL; e = e->next)
+			if (e->state == CLOSING && !e->under_way)
+				return e;
+	return NULL;
+}
+
+/* What the supervisor was too busy for. */
+static void
+close_rest(struct passthrough *p)
+{
+	const struct entry *e;
+	struct digest d;
+
+	do {
+		pthread_mutex_lock(&p->lock);
+		e = find_closing(p);
+		if (e != NULL)
+			d = e->digest;
+		pthread_mutex_unlock(&p->lock);
+	} while (e != NULL && send_close(p, &d));
+}
+
 static void
 carry_out(struct passthrough *p, const struct digest *d, const struct deeds *deeds)
 {
 	if (deeds->close)
-		p->ops.close(p->ops.arg, d);
+		send_close(p, d);
 	if (deeds->changed)
 		p->ops.changed(p->ops.arg, d);
 }
@@ -241,6 +298,7 @@ passthrough_opened(struct passthrough *p, const struct digest *d, struct blockfi
 {
 	bool audit = false, look;
 
+	close_rest(p);
 	pthread_mutex_lock(&p->lock);
 	look = p->never == NULL && find(p, d) == NULL;
 	pthread_mutex_unlock(&p->lock);

@@ -28,7 +28,7 @@ struct passthrough;
 struct passthrough_ops {
 	/* To the supervisor; 0 or a negative errno value.  Does not wait. */
 	int (*open)(void *arg, const struct digest *d, int fd);
-	void (*close)(void *arg, const struct digest *d);
+	int (*close)(void *arg, const struct digest *d);
 	/* The object's name leads to another node now.  No lock is held. */
 	void (*changed)(void *arg, const struct digest *d);
 	void *arg;

@@ -72,12 +72,27 @@ start_worker(struct supervisor *s)
 	}
 }
 
-/* A worker that is loaded gets the store. */
+static bool
+is_left_to_next(const void *arg, const struct digest *d)
+{
+	const struct shared *shared = arg;
+
+	for (size_t i = 0; i < SHARED_BACKED; i++)
+		if (shared->backed[i].used != 0 && digest_equal(&shared->backed[i].digest, d))
+			return true;
+	return false;
+}
+
+/*
+ * A worker that is loaded gets the store.  What the one before it did not get to say, or was not told,
+ * this one cannot know: the kernel reads nothing by itself but what was left to it.
+ */
 static void
 give_turn(struct supervisor *s)
 {
 	struct note note;
 
+	backings_keep(&s->backings, is_left_to_next, s->setup->shared);
 	note_init(&note, NOTE_GO);
 	succession_describe(s, &note);
 	workerproc_send(&s->now, &note, s->handover);

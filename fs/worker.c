@@ -228,18 +228,15 @@ open_backing(void *arg, const struct digest *d, int fd)
 	return note_send(w->args->supervisor_socket, &note, fd, false);
 }
 
-static void
+static int
 close_backing(void *arg, const struct digest *d)
 {
 	const struct worker *w = arg;
 	struct note note;
-	int rc;
 
 	note_init(&note, NOTE_BACKING_CLOSE);
 	note.digest = *d;
-	rc = note_send(w->args->supervisor_socket, &note, -1, false);
-	if (rc < 0)
-		log_debug("the supervisor does not take a note: %s", strerrordesc_np(-rc));
+	return note_send(w->args->supervisor_socket, &note, -1, false);
 }
 
 static void

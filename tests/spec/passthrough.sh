@@ -251,6 +251,37 @@ check 'X27 another file behind the name is hashed before it passes through' pass
 check 'X27 and healed' reads trusted --mode direct
 mount_down || not_ok 'the daemon ends'
 
+# ---- what the supervisor did not hear of -------------------------------------------------------------
+
+each() {
+	local name
+
+	for name in plain again trusted; do
+		"$@" "$name" || { echo "$name"; return 1; }
+	done
+}
+lose() {
+	flip_byte "$(object_of "$1")" $((mib + 7)) && ctl -q evict "$1"
+}
+reads_anew() {
+	forget_pages "$1"
+	reads "$1" --mode pread,direct
+}
+mount_up || bail "no mount: $(tail -n 3 "$LOG")"
+check 'what passed through before does so again' each passes_soon
+supervisor=$(daemon_pid supervisor) worker=$(daemon_pid worker)
+at_exit kill -CONT "$supervisor"
+kill -STOP "$supervisor"
+check 'files go while the supervisor does not listen' each lose
+kill -KILL "$worker"
+wait_for "$VMI_PATIENCE" is_gone "$worker" || not_ok 'the worker ends'
+kill -CONT "$supervisor"
+check 'another worker serves' worker_wait "$worker"
+check 'they are fetched again' ctl -q fetch --all
+check 'and pass through' each passes_soon
+check 'I1 from the files that they have now' each reads_anew
+mount_down || not_ok 'the daemon ends'
+
 # ---- where it cannot be had ------------------------------------------------------------------------
 
 sed -i 's/^integrity.*/integrity = open/' "$CONF"

@@ -32,7 +32,7 @@ struct bench {
 	struct passthrough *p;
 	struct vtree_id id;
 	struct blockfile *file;
-	int open_rc;			/* what the supervisor's socket says */
+	int open_rc, close_rc;		/* what the supervisor's socket says */
 	atomic_int n_offers, n_closes, n_changes;
 };
 
@@ -47,13 +47,14 @@ on_open(void *arg, const struct digest *d, int fd)
 	return b->open_rc;
 }
 
-static void
+static int
 on_close(void *arg, const struct digest *d)
 {
 	struct bench *b = arg;
 
 	assert_true(digest_equal(d, &b->id.image));
-	b->n_closes++;
+	b->n_closes += b->close_rc == 0;
+	return b->close_rc;
 }
 
 static void
@@ -276,6 +277,27 @@ keeps_the_number_while_it_is_open(void **state)
 	make_usable(b);
 }
 
+/* Before it has, another file would get the number of the one before. */
+static void
+offers_nothing_before_the_last_was_closed(void **state)
+{
+	struct bench *b = *state;
+
+	make_usable(b);
+	b->close_rc = -EAGAIN;
+	passthrough_lost(b->p, object(b));
+	assert_false(is_usable(b));
+	assert_int_equal(b->n_closes, 0);
+	assert_false(passthrough_opened(b->p, object(b), b->file));
+	passthrough_audited(b->p, object(b), b->file);
+	assert_int_equal(b->n_offers, 1);
+	b->close_rc = 0;
+	assert_true(passthrough_opened(b->p, object(b), b->file));
+	assert_int_equal(b->n_closes, 1);
+	passthrough_audited(b->p, object(b), b->file);
+	assert_int_equal(b->n_offers, 2);
+}
+
 /* Another file with the same bytes behind one node: the kernel would refuse it. */
 static void
 offers_no_other_file_while_one_is_open(void **state)
@@ -462,6 +484,8 @@ main(void)
 		TEST("a supervisor that is busy is asked again", asks_again_after_a_busy_moment),
 		TEST("what is distrusted is kept until it is closed, and can be trusted again",
 		     keeps_the_number_while_it_is_open),
+		TEST("what a busy supervisor was not told is told later, and before anything else",
+		     offers_nothing_before_the_last_was_closed),
 		TEST("an image that was replaced is not registered while the old file is open",
 		     offers_no_other_file_while_one_is_open),
 		TEST("an image that was away is not read from the file that it had before",
