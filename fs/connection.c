@@ -100,17 +100,28 @@ answer(const struct connection *c, int32_t error, uint64_t unique)
 }
 
 /*
- * What to answer; 0: nothing.  A lookup that is refused as stale comes back at once, as a new
- * request, and would be an error if it were refused again.
+ * A lookup that is refused as stale comes back at once, as a new request of the same thread, perhaps
+ * of another name on its path, and would be an error if it were refused again.  Who is of another pid
+ * namespace has number 0, and may be many.
  */
+static bool
+may_ask_again(const struct fuse_in_header *request, const struct connection_told *told,
+	      size_t n_before)
+{
+	if ((request->unique & UNIQUE_RESEND) == 0 || told->n == CONNECTION_TOLD_MAX)
+		return false;
+	for (size_t i = 0; i < n_before; i++)
+		if (told->pids[i] == request->pid)
+			return false;
+	return true;
+}
+
+/* What to answer to any other; 0: nothing. */
 static int32_t
 refusal_of(const struct fuse_in_header *request, bool all)
 {
 	switch (request->opcode) {
 	case FUSE_LOOKUP:
-		if (!all)
-			return (request->unique & UNIQUE_RESEND) != 0 ? -ESTALE : 0;
-		return -EIO;
 	case FUSE_READ:
 	case FUSE_READDIR:
 	case FUSE_READDIRPLUS:
@@ -121,9 +132,10 @@ refusal_of(const struct fuse_in_header *request, bool all)
 }
 
 static int
-refuse_waiting(const struct connection *c, bool all)
+refuse_waiting(const struct connection *c, struct connection_told *told, bool all)
 {
 	CLEANUP_FREE uint8_t *room = xmalloc(ANY_REQUEST_ROOM);
+	size_t n_before = told->n;
 	int refused = 0;
 
 	for (int i = 0; i < REFUSED_MAX; i++) {
@@ -137,6 +149,10 @@ refuse_waiting(const struct connection *c, bool all)
 			break;
 		memcpy(&request, room, sizeof(request));
 		refusal = refusal_of(&request, all);
+		if (!all && request.opcode == FUSE_LOOKUP && may_ask_again(&request, told, n_before)) {
+			told->pids[told->n++] = request.pid;
+			refusal = -ESTALE;
+		}
 		if (refusal != 0 && answer(c, refusal, request.unique))
 			refused++;
 	}
@@ -144,14 +160,14 @@ refuse_waiting(const struct connection *c, bool all)
 }
 
 int
-connection_refuse(const struct connection *c, bool all)
+connection_refuse(const struct connection *c, struct connection_told *told, bool all)
 {
 	int flags = fcntl(c->fd, F_GETFL), refused;
 
 	/* Who is killed takes his request back, perhaps between a poll() and our read(). */
 	if (!c->resends || flags < 0 || fcntl(c->fd, F_SETFL, flags | O_NONBLOCK) != 0)
 		return 0;
-	refused = initial_resend(c->fd) ? refuse_waiting(c, all) : 0;
+	refused = initial_resend(c->fd) ? refuse_waiting(c, told, all) : 0;
 	fcntl(c->fd, F_SETFL, flags);
 	return refused;
 }

@@ -36,13 +36,20 @@ int connection_open(struct connection *c, struct err *err);
 /* Mounted: takes the kernel's first request, and puts it into s. */
 int connection_begin(struct connection *c, struct shared *s, struct err *err);
 
+enum { CONNECTION_TOLD_MAX = 1024 };
+
+struct connection_told {		/* who was made to ask again */
+	uint32_t pids[CONNECTION_TOLD_MAX];
+	size_t n;
+};
+
 /*
- * Without a worker that lives: who looks up a name is made to ask again, and so lets go of the lock
- * of the directory; all: he, and who reads a file or a directory, gets an error (EIO).  What else
- * the kernel has sent waits for the next worker.  How many were refused; 0 where the kernel cannot
- * send again.
+ * Without a worker that lives: who looks up a name is made to ask again, once, and so lets go of the
+ * lock of the directory; all: he, and who reads a file or a directory, gets an error (EIO).  What
+ * else the kernel has sent waits for the next worker.  How many were refused; 0 where the kernel
+ * cannot send again.
  */
-int connection_refuse(const struct connection *c, bool all);
+int connection_refuse(const struct connection *c, struct connection_told *told, bool all);
 
 /* Lets go of it: if no worker has it, all who wait are told now. */
 void connection_end(struct connection *c);

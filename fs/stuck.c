@@ -7,7 +7,6 @@
 #include "core/cleanup.h"
 #include "core/log.h"
 #include "core/process.h"
-#include "fs/connection.h"
 
 enum {
 	LOOK_MS = 1000,
@@ -29,14 +28,14 @@ has_died(pid_t pid)
 }
 
 static void
-make_room(const struct connection *c, unsigned looks)
+make_room(struct stuck *s, const struct connection *c)
 {
-	int n = connection_refuse(c, looks >= REFUSE_ALL);
+	bool all = s->looks >= REFUSE_ALL;
+	int n = connection_refuse(c, &s->told, all);
 
 	if (n > 0)
-		log_warning(looks < REFUSE_ALL
-				    ? "%d who look up names are made to ask again"
-				    : "the worker still cannot end: %d who read get an error", n);
+		log_warning(all ? "the worker still cannot end: %d who read get an error"
+				: "%d who look up names are made to ask again", n);
 }
 
 enum stuck_step
@@ -52,6 +51,8 @@ stuck_look(struct stuck *s, pid_t worker, int64_t n_untold, const struct connect
 	}
 	s->looks = s->pid == worker ? s->looks + 1 : 1;
 	s->pid = worker;
+	if (s->looks == 1)
+		s->told.n = 0;
 	if (s->looks < SEEN)
 		return STUCK_NO;
 	if (s->looks == SEEN)
@@ -61,7 +62,7 @@ stuck_look(struct stuck *s, pid_t worker, int64_t n_untold, const struct connect
 		log_error("the worker still cannot end: the connection is cut");
 		return STUCK_CUT;
 	}
-	make_room(c, s->looks);
+	make_room(s, c);
 	return STUCK_YES;
 }
 

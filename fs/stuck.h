@@ -17,13 +17,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
-
-struct connection;
+#include "fs/connection.h"
 
 struct stuck {
 	long long look_at;		/* monotonic ms */
 	pid_t pid;			/* who was seen to be dead, and cannot end; 0: nobody */
 	unsigned looks;			/* how often */
+	struct connection_told told;
 };
 
 enum stuck_step {

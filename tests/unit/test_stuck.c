@@ -81,13 +81,19 @@ end(void **state)
 }
 
 static void
-request(uint32_t opcode, uint64_t unique)
+request_of(uint32_t pid, uint32_t opcode, uint64_t unique)
 {
 	const struct fuse_in_header header = {
-		.len = sizeof(header), .opcode = opcode, .unique = unique,
+		.len = sizeof(header), .opcode = opcode, .unique = unique, .pid = pid,
 	};
 
 	assert_int_equal(send(bed.kernel, &header, sizeof(header), 0), sizeof(header));
+}
+
+static void
+request(uint32_t opcode, uint64_t unique)
+{
+	request_of(100, opcode, unique);
 }
 
 static void
@@ -127,7 +133,7 @@ lookups_are_made_anew(void **state)
 
 	(void)state;
 	all_kinds();
-	assert_int_equal(connection_refuse(&bed.connection, false), 1);
+	assert_int_equal(connection_refuse(&bed.connection, &bed.stuck.told, false), 1);
 	assert_answer(NOTIFY_RESEND, 0);
 	assert_answer(-ESTALE, AGAIN | 2);
 	assert_nothing_more();
@@ -135,12 +141,32 @@ lookups_are_made_anew(void **state)
 	assert_int_equal(fcntl(bed.connection.fd, F_GETFL), flags);
 }
 
+/* A second time it would be an error. */
+static void
+once_is_enough(void **state)
+{
+	(void)state;
+	request_of(100, FUSE_LOOKUP, AGAIN | 2);
+	request_of(0, FUSE_LOOKUP, AGAIN | 4);
+	request_of(0, FUSE_LOOKUP, AGAIN | 6);
+	assert_int_equal(connection_refuse(&bed.connection, &bed.stuck.told, false), 3);
+	for (int i = 0; i < 4; i++)
+		recv(bed.kernel, (char[64]){ 0 }, 64, MSG_DONTWAIT);
+	request_of(100, FUSE_LOOKUP, AGAIN | 8);
+	request_of(0, FUSE_LOOKUP, AGAIN | 10);
+	request_of(101, FUSE_LOOKUP, AGAIN | 12);
+	assert_int_equal(connection_refuse(&bed.connection, &bed.stuck.told, false), 1);
+	assert_answer(NOTIFY_RESEND, 0);
+	assert_answer(-ESTALE, AGAIN | 12);
+	assert_nothing_more();
+}
+
 static void
 who_has_locks_is_refused(void **state)
 {
 	(void)state;
 	all_kinds();
-	assert_int_equal(connection_refuse(&bed.connection, true), 4);
+	assert_int_equal(connection_refuse(&bed.connection, &bed.stuck.told, true), 4);
 	assert_answer(NOTIFY_RESEND, 0);
 	assert_answer(-EIO, AGAIN | 2);
 	assert_answer(-EIO, AGAIN | 4);
@@ -155,7 +181,7 @@ nothing_where_nothing_is_sent_again(void **state)
 	(void)state;
 	bed.connection.resends = false;
 	all_kinds();
-	assert_int_equal(connection_refuse(&bed.connection, true), 0);
+	assert_int_equal(connection_refuse(&bed.connection, &bed.stuck.told, true), 0);
 	assert_nothing_more();
 }
 
@@ -216,7 +242,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST("P07 who looks up a name is made to ask again, once", lookups_are_made_anew),
+		TEST("P07 who looks up a name is made to ask again", lookups_are_made_anew),
+		TEST("P07 but once: the kernel would tell him otherwise", once_is_enough),
 		TEST("P07 all that hold a lock are refused; what is open stays known",
 		     who_has_locks_is_refused),
 		TEST("P07 an older kernel is not asked", nothing_where_nothing_is_sent_again),
