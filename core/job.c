@@ -529,6 +529,19 @@ take_answers(struct job *job, const struct job_env *env)
 	return any;
 }
 
+/*
+ * The intake wants bytes.  If it was the last one to end of the request before, nobody else comes to
+ * say that it is time for another one: so that is asked for as soon as this one is judged.
+ */
+static void
+ask(struct job *job, const struct job_env *env)
+{
+	if (job->ended)
+		judge_short(job, env);
+	if (job->state == JOB_RECEIVING && job->fetch == NULL)
+		request(job, env);
+}
+
 bool
 job_step(struct job *job, const struct job_env *env)
 {
@@ -541,10 +554,7 @@ job_step(struct job *job, const struct job_env *env)
 	case INTAKE_RUNNING:
 		break;
 	case INTAKE_IDLE:
-		if (job->fetch == NULL)
-			request(job, env);
-		else if (job->ended)
-			judge_short(job, env);
+		ask(job, env);
 		break;
 	case INTAKE_VERIFIED:
 		begin_storing(job);

@@ -393,6 +393,65 @@ goes_on_where_it_stopped(void **state)
 	assert_stored(b);
 }
 
+static void
+await_readable(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	assert_int_equal(poll(&p, 1, PATIENCE_MS), 1);
+}
+
+/*
+ * The bytes of a request are lost on their way, and its fetcher has ended; its pipe has not as long
+ * as the descriptor that is returned is open.
+ */
+static int
+lose_bytes(struct job *job, const struct job_env *env)
+{
+	CLEANUP_FREE char *path = NULL;
+	static char lost[SIZE];
+	int hold;
+
+	while (job->fetch == NULL)
+		job_step(job, env);
+	path = xasprintf("/proc/self/fd/%d", job->pipe_rd);
+	hold = open(path, O_WRONLY | O_CLOEXEC);
+	assert_true(hold >= 0);
+	assert_int_equal(io_read_full(job->pipe_rd, lost, SIZE), SIZE);
+	while (!job->ended) {
+		await_readable(job_fd(job));
+		job_step(job, env);
+	}
+	assert_int_equal(intake_state(job->intake), INTAKE_RUNNING);
+	return hold;
+}
+
+static void
+asks_when_all_is_taken_in(void **state)
+{
+	struct bed *b = *state;
+	uint64_t count;
+
+	skip_without_fetcher();
+	put(b, "a.img", bytes_signed, SIZE);
+	put(b, "b.img", bytes_signed, SIZE);
+	list_files(b, FILES("a.img", "b.img"));
+	start(b);
+	close(lose_bytes(b->job, &b->env));
+	while (intake_state(b->job->intake) == INTAKE_RUNNING) {
+		await_readable(b->env.notify_fd);
+		assert_int_equal(read(b->env.notify_fd, &count, sizeof(count)), sizeof(count));
+	}
+	assert_int_equal(intake_offset(b->job->intake), 0);
+	job_step(b->job, &b->env);
+	assert_int_equal(b->job->state, JOB_RECEIVING);
+	assert_non_null(b->job->fetch);
+	assert_false(b->job->ended);
+	finish(b);
+	assert_stored(b);
+	assert_int_equal(b->counters.failed_tries, 0);
+}
+
 /* Two parts that do not belong together accuse nobody: all of it once more. */
 static void
 starts_again_after_a_bad_part(void **state)
@@ -645,6 +704,8 @@ main(void)
 		     takes_the_source_that_works),
 		TEST("T08 a transfer goes on where an earlier run stopped",
 		     goes_on_where_it_stopped),
+		TEST("T08 what was cut is asked for again at once, however late its last bytes are taken"
+		     " in", asks_when_all_is_taken_in),
 		TEST("B25 a partial of another image costs a restart, not a try",
 		     starts_again_after_a_bad_part),
 		TEST("T31 wrong bytes are a failed try", counts_wrong_bytes),
