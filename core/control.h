@@ -7,7 +7,8 @@
  *
  *   fetch <128 hex>      progress <bytes> <total>   (repeated)
  *                        ok  |  err <code> <errno> <sentence>
- *   want <128 hex>       the same as a reader asks: wrong bytes wait out their back-off, and are given up
+ *   want <128 hex>       the same, as patient as a reader: wrong bytes wait out their back-off,
+ *                        and are given up
  *   evict <128 hex>      ok  |  err ...
  *   heal <128 hex>       progress <bytes> <total>   (repeated) all of it is hashed, and healed
  *                        ok <n>  |  err ...         granules that were bad

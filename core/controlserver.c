@@ -395,6 +395,15 @@ control_has_watchers(const struct engine *e)
 	return false;
 }
 
+bool
+control_is_watched(const struct engine *e, const struct digest *d)
+{
+	for (const struct client *c = e->clients; c != NULL; c = c->next)
+		if (c->watching && !c->closing && digest_equal(&c->digest, d))
+			return true;
+	return false;
+}
+
 void
 control_tell_progress(struct engine *e)
 {

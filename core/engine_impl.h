@@ -106,7 +106,7 @@ struct client {				/* of the control socket */
 	struct client *next;
 	int fd;
 	struct buf in;
-	bool watching;			/* "fetch": waits for the job of digest */
+	bool watching;			/* "fetch", "want": waits for the job of digest */
 	bool healing;			/* "heal": waits for its examination */
 	struct digest digest;
 	long long told_at;		/* monotonic ms of the last progress line */
@@ -361,7 +361,7 @@ void engine_adopt_end(struct engine *e);
 /* engine_status.c */
 void engine_count_rows(struct engine *e);
 
-/* controlserver.c */
+/* controlserver.c.  is_watched: a command waits for all of it. */
 void control_accept(struct engine *e);
 void control_readable(struct engine *e, struct client *c);
 void control_answer_watchers(struct engine *e, const struct digest *d, int rc, const struct err *why);
@@ -370,6 +370,7 @@ void control_answer_healing(struct engine *e, const struct digest *d, int64_t n_
 void control_tell_progress(struct engine *e);
 void control_settle(struct engine *e);
 bool control_has_watchers(const struct engine *e);
+bool control_is_watched(const struct engine *e, const struct digest *d);
 void control_drop_closed(struct engine *e);
 void control_drop_all(struct engine *e);
 

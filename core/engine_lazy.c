@@ -357,16 +357,18 @@ may_try_again(struct engine *e, const struct lazyjob *job)
 void
 engine_request_blocks(struct engine *e, struct lazyjob *job, bool retry)
 {
-	if (retry || !e->config.daemon)
+	bool patient = !retry && e->config.daemon;
+
+	if (job->state == LAZYJOB_BACKOFF && patient && !may_try_again(e, job)) {
+		struct err why = job->result;
+
+		engine_answer(e, &job->digest, why.rc, NULL, &why);
+		return;
+	}
+	if (!patient || control_is_watched(e, &job->digest))
 		job->asked = true;
 	switch (job->state) {
 	case LAZYJOB_BACKOFF:
-		if (!job->asked && !may_try_again(e, job)) {
-			struct err why = job->result;
-
-			engine_answer(e, &job->digest, why.rc, NULL, &why);
-			return;
-		}
 		job->state = LAZYJOB_QUEUED;
 		/* fall through */
 	case LAZYJOB_QUEUED:

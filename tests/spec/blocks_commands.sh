@@ -12,6 +12,7 @@ need root fuse openssl curl fsverity jq
 . "$here/../lib/images.sh"
 . "$here/../lib/verity.sh"
 . "$here/../lib/blocks.sh"
+. "$here/../lib/vmcatcher.sh"
 
 mib=1048576
 size=$((4 * mib))
@@ -132,6 +133,17 @@ check 'P04 and goes on, without a reader' wait_for 20 state_is filling verified
 check 'P04 no more is fetched than what was missing, and what was on its way' \
     [ "$(($(sent filling) - n))" -le $((2 * mib + mib / 2)) ]
 check 'every byte of it is right' reads filling --mode pread
+
+# ---- vmcatcher_cache ---------------------------------------------------------------------------------
+
+sed -i 's/^fill = .*/fill = never/' "$CONF"
+ctl -q deselect liar && ctl -q reload && ctl -q evict open || bail 'no reload'
+cache_dirs "$SITE/vmcatcher"
+check 'an image that fill = never leaves alone is read in part' part open 3
+check_is 'and is not whole' selected "$(said_of open state)"
+VMI_WRAP="timeout -k 5 $VMI_PATIENCE ${VMI_WRAP:-}" \
+    check 'vmcatcher_cache -D has all of it fetched all the same' vmc cache -D </dev/null
+check_is 'and it is verified' verified "$(said_of open state)"
 check 'verify finds nothing wrong' ctl -q verify --deep
 check 'nothing is left of what was here in part but what is read' no_partial_of filling
 mount_down || not_ok 'the daemon ends'
