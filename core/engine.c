@@ -245,16 +245,21 @@ run_job(struct engine *e, struct job *job)
 	blockfile_unref(file);
 }
 
-/* Readers first; what nobody waits for leaves them one place. */
+/*
+ * Readers first; what nobody waits for leaves them one place.  If that took all there are (there may
+ * be one alone), readers have one more.
+ */
 struct job *
 engine_next_job(struct engine *e)
 {
-	int64_t places = engine_conf(e)->fetch_parallel, running = 0;
+	int64_t places = engine_conf(e)->fetch_parallel, running = 0, waited_for = 0;
 	struct job *idle = NULL;
 
-	for (struct job *job = e->jobs; job != NULL; job = job->next)
+	for (struct job *job = e->jobs; job != NULL; job = job->next) {
 		running += job->state == JOB_RECEIVING;
-	if (running >= places)
+		waited_for += job->state == JOB_RECEIVING && job->waiting;
+	}
+	if (running > places || (running == places && waited_for > 0))
 		return NULL;
 	for (struct job *job = e->jobs; job != NULL; job = job->next) {
 		if (job->state != JOB_QUEUED)
@@ -264,7 +269,7 @@ engine_next_job(struct engine *e)
 		if (idle == NULL)
 			idle = job;
 	}
-	return running < places - 1 || places == 1 ? idle : NULL;
+	return running < places - 1 || (places == 1 && running == 0) ? idle : NULL;
 }
 
 /* One that found no room waits for room, and not for a time. */

@@ -3,9 +3,10 @@
  * the timers of a daemon (or of a command that works without one).
  *
  * Jobs, one a wanted digest: QUEUED -> RECEIVING -> (VERIFIED -> STORED | FAILED -> back-off).
- * At most fetch_parallel jobs receive at once.  A transfer that was cut resumes; a try that
- * brought no byte counts; after LIMIT_TRIES of a list version only a new list or engine_retry()
- * tries again.  Choosing the next job is a pure function (plan.h).
+ * At most fetch_parallel jobs receive at once, and one more for a reader if nobody waits for those.
+ * A transfer that was cut resumes; a try that brought no byte counts; after LIMIT_TRIES of a list
+ * version only a new list or engine_retry() tries again.  Choosing the next job is a pure function
+ * (plan.h).
  */
 #ifndef VMI_ENGINE_H
 #define VMI_ENGINE_H

@@ -137,6 +137,28 @@ readers_first(void **state)
 	assert_int_equal(begin(b), '-');
 }
 
+static void
+one_place(void **state)
+{
+	struct bed *b = *state;
+
+	b->conf.fetch_parallel = 1;
+	assert_int_equal(begin(b), 'a');
+	assert_int_equal(begin(b), '-');
+	image(b, 'c')->waiting = image(b, 'd')->waiting = true;
+	assert_int_equal(begin(b), 'c');
+	assert_int_equal(begin(b), '-');
+	image(b, 'c')->state = JOB_DONE;
+	assert_int_equal(begin(b), 'd');
+	image(b, 'd')->state = JOB_DONE;
+	assert_int_equal(begin(b), '-');
+	/* Now somebody waits for it, too. */
+	image(b, 'a')->waiting = image(b, 'b')->waiting = true;
+	assert_int_equal(begin(b), '-');
+	image(b, 'a')->state = JOB_DONE;
+	assert_int_equal(begin(b), 'b');
+}
+
 #define TEST(title, fn) { title, fn, setup, teardown, NULL }
 
 int
@@ -150,6 +172,8 @@ main(void)
 		     readers_have_their_turn),
 		TEST("readers go first, and what nobody waits for leaves them one place",
 		     readers_first),
+		TEST("a reader does not wait for the only place when nobody waits for what has it",
+		     one_place),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
