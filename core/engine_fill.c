@@ -288,12 +288,38 @@ engine_places_wait(struct engine *e, long long now)
 
 /* ---- rest ----------------------------------------------------------------------------------- */
 
+static bool
+may_rest(struct engine *e, const struct lazyjob *job, long long now)
+{
+	struct lazy_figures figures = { .active = false };
+
+	if (job->waiting || job->filling || job->asked || job->reuse != NULL ||
+	    engine_is_open(e, &job->digest))
+		return false;
+	switch (job->state) {
+	case LAZYJOB_ROOTING:
+	case LAZYJOB_SERVING:
+		lazy_figures(job->lazy, &figures);
+		/* One that has all its granules is about to be checked. */
+		return !figures.active &&
+		       (job->file == NULL || blockfile_n_missing(job->file) > 0);
+	case LAZYJOB_BACKOFF:
+		/* Until then readers are told of the failure, and it is not tried for each of them. */
+		return now >= job->retry_at && engine_wanted_fill(e, job) == LAZY_FILL_NOT;
+	case LAZYJOB_QUEUED:
+	case LAZYJOB_CHECKING:
+	case LAZYJOB_STORED:
+		break;
+	}
+	return false;
+}
+
 static void
 rest(struct engine *e, struct lazyjob *job)
 {
 	struct digest d = job->digest;
 
-	if (job->rooted || job->due) {
+	if (job->rooted || job->due || engine_lazyjob_bytes(job) > 0) {
 		engine_stop_lazyjob(e, job);
 		job->state = LAZYJOB_QUEUED;
 	} else {
@@ -309,21 +335,12 @@ rest(struct engine *e, struct lazyjob *job)
 void
 engine_rest_lazyjobs(struct engine *e)
 {
+	long long now = io_monotonic_ms();
 	struct lazyjob *job, *next;
 
 	for (job = e->lazyjobs; job != NULL; job = next) {
-		struct lazy_figures figures = { .active = false };
-
 		next = job->next;
-		if (job->state != LAZYJOB_ROOTING && job->state != LAZYJOB_SERVING)
-			continue;
-		if (job->waiting || job->filling || job->asked || job->reuse != NULL ||
-		    engine_is_open(e, &job->digest))
-			continue;
-		lazy_figures(job->lazy, &figures);
-		/* One that has all its granules is about to be checked. */
-		if (figures.active || (job->file != NULL && blockfile_n_missing(job->file) == 0))
-			continue;
-		rest(e, job);
+		if (may_rest(e, job, now))
+			rest(e, job);
 	}
 }

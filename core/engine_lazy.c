@@ -585,6 +585,18 @@ engine_run_lazyjobs(struct engine *e)
 	}
 }
 
+/* Whether its retry_at is a time to wait for.  What nobody waits for is tried again to be filled. */
+static bool
+is_tried_again(struct engine *e, const struct lazyjob *job)
+{
+	if (job->retry_at == 0)
+		return false;
+	if (job->state == LAZYJOB_STORED)
+		return true;
+	return (job->state == LAZYJOB_BACKOFF || job->n_failed > 0) &&
+	       engine_wanted_fill(e, job) != LAZY_FILL_NOT;
+}
+
 int
 engine_lazyjobs_wait(struct engine *e, long long now)
 {
@@ -596,8 +608,7 @@ engine_lazyjobs_wait(struct engine *e, long long now)
 		/* Landed granules wake nobody, and one is to be wished for as long as a command waits. */
 		if (job->asked && job->state == LAZYJOB_SERVING && (wait < 0 || wait > WISH_MS))
 			wait = WISH_MS;
-		if (job->retry_at == 0 || (job->state != LAZYJOB_BACKOFF && job->n_failed == 0 &&
-					   job->state != LAZYJOB_STORED))
+		if (!is_tried_again(e, job))
 			continue;
 		/* One that is over due waits for something else. */
 		if (left < 0)

@@ -16,11 +16,13 @@
 #include "core/buf.h"
 #include "core/engine_impl.h"
 #include "core/io.h"
+#include "core/store_priv.h"
 
 enum { PLACES = 2, STALL = 30, LONG_MS = 3600000 };
 
 struct bed {
 	struct conf conf;
+	struct store store;		/* nothing is in it */
 	struct engine e;
 	char filling[16];
 };
@@ -34,6 +36,8 @@ setup(void **state)
 	b->conf.stall_timeout = STALL;
 	b->conf.fill = FILL_NOW;
 	b->e.config.conf = &b->conf;
+	b->e.config.store = &b->store;
+	pthread_mutex_init(&b->store.room, NULL);
 	pthread_mutex_init(&b->e.lock, NULL);
 	pthread_rwlock_init(&b->e.lazies, NULL);
 	*state = b;
@@ -49,6 +53,7 @@ teardown(void **state)
 		next = job->next;
 		free(job);
 	}
+	pthread_mutex_destroy(&b->store.room);
 	pthread_rwlock_destroy(&b->e.lazies);
 	pthread_mutex_destroy(&b->e.lock);
 	free(b);
@@ -239,6 +244,71 @@ needs_none(void **state)
 	assert_string_equal(filling(b), "abde");
 }
 
+/* The disk has failed it, and the time of its next try has come. */
+static void
+fail_long_ago(struct bed *b, char name)
+{
+	struct lazyjob *job = image(b, name);
+
+	job->state = LAZYJOB_BACKOFF;
+	job->n_failed = 1;
+	job->failed_at = io_monotonic_ms() - LONG_MS;
+	job->retry_at = job->failed_at + LIMIT_BACKOFF_MIN_MS;
+}
+
+static int
+wait_of(struct bed *b)
+{
+	return engine_lazyjobs_wait(&b->e, io_monotonic_ms());
+}
+
+static void
+not_tried_for_nobody(void **state)
+{
+	struct bed *b = *state;
+
+	add(b, "abc");
+	fail_long_ago(b, 'a');
+	fail_long_ago(b, 'b');
+	/* One that was asked for in vain, and is read on. */
+	fail_long_ago(b, 'c');
+	image(b, 'c')->state = LAZYJOB_SERVING;
+	assert_int_equal(wait_of(b), LIMIT_BACKOFF_MIN_MS);
+	b->conf.fill = FILL_NEVER;
+	assert_int_equal(wait_of(b), -1);
+	image(b, 'b')->was_whole = true;
+	assert_int_equal(wait_of(b), LIMIT_BACKOFF_MIN_MS);
+}
+
+static bool
+is_there(struct bed *b, char name)
+{
+	struct digest d = { .bytes[0] = (uint8_t)name };
+
+	return engine_find_lazyjob(&b->e, &d) != NULL;
+}
+
+static void
+rests_when_over_due(void **state)
+{
+	struct bed *b = *state;
+
+	add(b, "abcd");
+	for (const char *name = "abcd"; *name != '\0'; name++)
+		fail_long_ago(b, *name);
+	image(b, 'b')->retry_at = io_monotonic_ms() + LONG_MS;
+	image(b, 'c')->bytes = VERITY_GRANULE;
+	image(b, 'd')->was_whole = true;
+	engine_rest_lazyjobs(&b->e);
+	assert_true(is_there(b, 'a'));
+	b->conf.fill = FILL_NEVER;
+	engine_rest_lazyjobs(&b->e);
+	assert_false(is_there(b, 'a'));
+	assert_int_equal(image(b, 'b')->state, LAZYJOB_BACKOFF);
+	assert_int_equal(image(b, 'c')->state, LAZYJOB_QUEUED);
+	assert_int_equal(image(b, 'd')->state, LAZYJOB_BACKOFF);
+}
+
 #define TEST(title, fn) { title, fn, setup, teardown, NULL }
 
 int
@@ -258,6 +328,10 @@ main(void)
 		TEST("an image that failed has no place before its next try", rests_after_failure),
 		TEST("what a command waits for, or is withdrawn, needs no place and loses none",
 		     needs_none),
+		TEST("an image that failed wakes nobody when it is not to be filled",
+		     not_tried_for_nobody),
+		TEST("an image that failed is let go of after its back-off if it is not to be filled",
+		     rests_when_over_due),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
