@@ -68,22 +68,28 @@ static void
 expire(struct engine *e)
 {
 	struct err err = { 0 };
+	int64_t now = stamp_now(), later = now + engine_conf(e)->expire_interval;
 	int changed = 0, rc;
 
 	rc = catalogue_begin(e->catalogue, &err);
 	if (rc == 0)
-		rc = catalogue_expire_by_date(e->catalogue, stamp_now(), &changed, &err);
+		rc = catalogue_expire_by_date(e->catalogue, now, &changed, &err);
 	if (rc == 0)
 		rc = catalogue_commit(e->catalogue, &err);
 	if (rc != 0) {
 		catalogue_rollback(e->catalogue);
 		log_err(LOG_LVL_ERROR, "expiry", &err);
-		e->next_expiry = stamp_now() + engine_conf(e)->expire_interval;
+		e->next_expiry = later;
 		return;
 	}
 	if (changed > 0)
 		log_info("%d images have expired", changed);
 	engine_look(e);		/* what is being fetched may be among them */
+	/* All that was due has left: so it could not be asked, and is not to be in every turn. */
+	if (e->next_expiry <= now) {
+		log_error("expiry: the catalogue does not say what is due next");
+		e->next_expiry = later;
+	}
 }
 
 static void
