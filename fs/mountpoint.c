@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/fsuid.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -17,6 +16,7 @@
 #include "core/cleanup.h"
 #include "core/log.h"
 #include "core/process.h"
+#include "core/sandbox.h"
 
 enum {
 	STACKED_MAX = 16,	/* dead mounts one on the other that we take away */
@@ -247,21 +247,33 @@ warn_if_not_empty(const char *path)
 }
 
 /*
- * Looks at the directory with the eyes of the user: fsuid alone, so that we stay root.  Without
- * O_DIRECTORY, which would trigger an automount that waits for us.
+ * A child becomes the user, with all that is lost by that, as the supervisor will.  Its status is 0
+ * or an errno value.  Without O_DIRECTORY, which would trigger an automount that waits for us.
  */
+static void __attribute__((noreturn))
+reach_as(const char *path, uid_t uid, gid_t gid)
+{
+	int rc = sandbox_become_user(uid, gid, NULL);
+
+	if (rc == 0)
+		rc = open(path, O_PATH | O_CLOEXEC) < 0 ? -errno : 0;
+	_exit(-rc);
+}
+
 static int
 check_reachable(const char *path, uid_t uid, gid_t gid, struct err *err)
 {
-	CLEANUP_FD int fd = -1;
-	int failure;
+	pid_t pid = fork();
+	int status, failure;
 
-	setfsgid(gid);
-	setfsuid(uid);
-	fd = open(path, O_PATH | O_CLOEXEC);
-	failure = fd < 0 ? errno : 0;
-	setfsuid(geteuid());
-	setfsgid(getegid());
+	if (pid == 0)
+		reach_as(path, uid, gid);
+	if (pid < 0)
+		return err_set(err, errno, "no process to try the mount point with: %s",
+			       strerrordesc_np(errno));
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	failure = WIFEXITED(status) ? WEXITSTATUS(status) : EIO;
 	if (failure != 0)
 		return err_set(
 			err, failure,

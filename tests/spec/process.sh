@@ -133,7 +133,8 @@ second() {
 		sed_words+=(-e "s|^${word%%=*} = .*|${word%%=*} = ${word#*=}|")
 	done
 	sed "${sed_words[@]}" "$CONF" >"$SITE/second.conf"
-	said=$(timeout 60 "$VMIMAGEFS_BUILD/vmimagefs" -o "config=$SITE/second.conf" 2>&1 </dev/null) || status=$?
+	# shellcheck disable=SC2086 # a list of words
+	said=$(timeout 60 ${wrap:-} "$VMIMAGEFS_BUILD/vmimagefs" -o "config=$SITE/second.conf" 2>&1 </dev/null) || status=$?
 	printf '%s: %s\n' "$status" "$said"
 }
 
@@ -249,6 +250,13 @@ echo file >"$MNT"
 check_like 'P10 a file is no mount point' '^1: .*is not a directory' "$(second)"
 rm "$MNT"
 mkdir "$MNT"
+# Where root comes in by his group: its supervisor has none.
+mkdir -m 750 "$SITE/above" && mkdir "$SITE/above/mnt" && chown root:root "$SITE/above"
+check_like 'P10 a mount point that the user cannot reach is refused, whatever groups root has' \
+    "^7: .*mount point '$SITE/above/mnt' cannot be reached by uid" \
+    "$(wrap='setpriv --groups 0' second "mountpoint=$SITE/above/mnt")"
+check_is 'P10 and nothing was mounted there' 0 "$(grep -c " $SITE/above/mnt " /proc/self/mountinfo)"
+umount -i -c -l "$SITE/above/mnt" 2>/dev/null
 echo hidden >"$MNT/something"
 check 'P10 a directory that is not empty will do' mount_up
 check_not 'P10 what was in it is hidden' test -e "$MNT/something"
