@@ -13,6 +13,8 @@
 #include "core/log.h"
 #include "core/stamp.h"
 
+enum { SHOW_AGAIN_MS = 1000 };
+
 static enum worker_phase
 phase_of(const struct supervisor *s)
 {
@@ -46,9 +48,18 @@ succession_show(struct supervisor *s)
 	if (phase == WORKER_WAITING && s->start_at != 0)
 		w->next_start = stamp_now() + (s->start_at - io_monotonic_ms() + 999) / 1000;
 	rc = worker_state_write(s->setup->conf->run_dir, w);
-	if (rc != 0)
+	if (rc != 0 && s->show_at == 0)
 		log_warning("'%s/" WORKERSTATE_FILE "' cannot be written: %s",
 			    s->setup->conf->run_dir, strerrordesc_np(-rc));
+	s->show_at = rc != 0 ? io_monotonic_ms() + SHOW_AGAIN_MS : 0;
+}
+
+/* Commands believe what is there, and the next change may be months away. */
+void
+succession_show_again(struct supervisor *s)
+{
+	if (s->show_at != 0 && io_monotonic_ms() >= s->show_at)
+		succession_show(s);
 }
 
 void

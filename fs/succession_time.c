@@ -123,7 +123,7 @@ sooner(long long a, long long b)
 long long
 succession_due(const struct supervisor *s)
 {
-	long long due = s->now.pid != 0 ? s->stuck.look_at : 0;
+	long long due = sooner(s->show_at, s->now.pid != 0 ? s->stuck.look_at : 0);
 
 	if (s->state == STOPPING)
 		return due;

@@ -261,6 +261,7 @@ serve(struct supervisor *s)
 		if (polled[0].revents != 0)
 			take_signal(s);
 		succession_run(s);
+		succession_show_again(s);
 	}
 }
 

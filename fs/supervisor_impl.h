@@ -42,6 +42,7 @@ struct supervisor {
 	struct pulsewatch pulse;
 	struct stuck stuck;
 	long long outage_at;		/* readers have waited long enough; 0: they need not wait */
+	long long show_at;		/* run_dir/worker could not be written: again; 0: it was */
 	bool reload_due;		/* the next one that serves has read an older configuration */
 	struct worker_state shown;
 };
@@ -72,6 +73,7 @@ long long succession_due(const struct supervisor *s);	/* monotonic ms of the nex
 
 /* succession_show.c */
 void succession_show(struct supervisor *s);	/* writes run_dir/worker */
+void succession_show_again(struct supervisor *s);	/* if that is due */
 void succession_keep_text(char to[WORKERSTATE_TEXT], const char *from);	/* cut to its place */
 void succession_describe(const struct supervisor *s, struct note *note);
 void succession_tell_history(const struct supervisor *s);

@@ -300,6 +300,26 @@ check 'P10 and serves' reads stored --mode pread
 check_is 'P10 there is one mount, not two' 1 "$(grep -c " $MNT " /proc/self/mountinfo)"
 mount_down
 
+# ---- a run_dir without room --------------------------------------------------------------------------------
+
+goes_without_room() {
+	mount_up && worker=$(worker_is worker) || return 1
+	head -c 1048576 /dev/zero >"$SITE/run/full" 2>/dev/null
+	kill -KILL "$worker"
+	wait_for "$VMI_PATIENCE" reads stored --mode pread && [ "$(worker_is worker)" = "$worker" ]
+}
+
+if mount -t tmpfs -o "size=64k,mode=755,uid=$(id -u nobody),gid=$(id -g nobody)" tmpfs "$SITE/run" 2>/dev/null; then
+	at_exit umount -i -c -l "$SITE/run"
+	check 'another worker serves although run_dir has no room to tell so' goes_without_room
+	rm "$SITE/run/full"
+	check 'it is told when there is' worker_wait "$worker"
+	mount_down || not_ok 'the daemon ends'
+	umount "$SITE/run"
+else
+	skip 'another worker serves although run_dir has no room to tell so' 'no tmpfs'
+fi
+
 # ---- descriptors -------------------------------------------------------------------------------------------
 
 closed_at_start() {

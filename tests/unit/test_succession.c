@@ -2,7 +2,7 @@
  * test_succession.c - what cannot be done now: an exchange that cannot begin is counted where who
  * asked for it looks; a mount that cannot be made anew is tried again with the next worker; a
  * program that was being tried when the worker died is not heard any more; a worker that hangs before
- * it serves is ended.
+ * it serves is ended; how the worker is, is written later.
  */
 #include "config.h"
 
@@ -150,18 +150,26 @@ say(struct workerproc *p, enum note_kind kind)
 	return pair[0];
 }
 
+static void
+forbid_files(struct rlimit *before)
+{
+	struct rlimit none = { 0, 0 };
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, before), 0);
+	none.rlim_max = before->rlim_max;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+}
+
 /* A worker that is prepared after the connection was ended, while no file can be opened. */
 static void
 prepared_in_need(struct bed *bed)
 {
-	struct rlimit before, none = { 0, 0 };
+	struct rlimit before;
 	int theirs = say(&bed->s.now, NOTE_PREPARED);
 
 	bed->s.now.step = PROC_PREPARING;
 	bed->s.now.pid = start_sleeper();
-	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
-	none.rlim_max = before.rlim_max;
-	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	forbid_files(&before);
 	succession_take_notes(&bed->s, &bed->s.now);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
 	assert_was_killed(bed->s.now.pid);
@@ -366,6 +374,38 @@ reload_while_another_is_tried(void **state)
 	close(bed->s.now.notes);
 }
 
+/* ---- run_dir/worker cannot be written -------------------------------------------------------- */
+
+static int64_t
+told_restarts(const struct bed *bed)
+{
+	struct worker_state told;
+
+	assert_int_equal(worker_state_read(bed->dir, &told), 0);
+	return told.restarts;
+}
+
+static void
+is_written_later(void **state)
+{
+	struct bed *bed = *state;
+	struct rlimit before;
+
+	succession_show(&bed->s);
+	bed->s.shown.restarts = 3;
+	forbid_files(&before);
+	succession_show(&bed->s);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_int_equal(told_restarts(bed), 0);
+	assert_in_range(succession_due(&bed->s), io_monotonic_ms(), io_monotonic_ms() + 2000);
+	bed->s.state = STOPPING;
+	assert_in_range(succession_due(&bed->s), io_monotonic_ms(), io_monotonic_ms() + 2000);
+	bed->s.show_at = 1;
+	succession_show_again(&bed->s);
+	assert_int_equal(told_restarts(bed), 3);
+	assert_int_equal(succession_due(&bed->s), 0);
+}
+
 #define TEST(title, fn) { title, fn, begin, end, NULL }
 
 int
@@ -388,6 +428,7 @@ main(void)
 		TEST("with watchdog = off it is waited for", is_not_watched_when_it_is_off),
 		TEST("a reload while a worker prepares is told it when it serves", reload_while_it_prepares),
 		TEST("and one while another program is tried to both", reload_while_another_is_tried),
+		TEST("how the worker is, is written later if it cannot be now", is_written_later),
 	};
 
 	return cmocka_run_group_tests_name("succession", tests, NULL, NULL);

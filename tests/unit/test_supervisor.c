@@ -224,6 +224,12 @@ succession_run(struct supervisor *s)
 }
 
 void
+succession_show_again(struct supervisor *s)
+{
+	(void)s;
+}
+
+void
 succession_end(struct supervisor *s)
 {
 	(void)s;
