@@ -15,6 +15,8 @@
 #include "handlerdir.h"
 #include "io.h"
 
+#define SUPERVISOR_FILE "supervisor"
+
 /* mkdir -p of everything above the last name. */
 static int
 make_parents(const char *path, struct err *err)
@@ -159,6 +161,17 @@ lock_within(int fd, unsigned seconds)
 	return rc == -EINTR ? -EWOULDBLOCK : rc;
 }
 
+/* Nothing is written to it: whoever owns run_dir could have put any file in its place. */
+static int
+open_lock(const char *path, struct err *err)
+{
+	int fd = io_openat(AT_FDCWD, path,
+			   O_RDONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+
+	return fd >= 0 ? fd : err_set(err, errno, "lock '%s' cannot be opened: %s", path,
+				      strerrordesc_np(errno));
+}
+
 int
 dirs_lock(const struct conf *conf, uid_t uid, gid_t gid, unsigned wait_seconds, int *out,
 	  struct err *err)
@@ -168,12 +181,9 @@ dirs_lock(const struct conf *conf, uid_t uid, gid_t gid, unsigned wait_seconds, 
 	int rc;
 
 	*out = -1;
-	/* Nothing is written to it: whoever owns run_dir could have put any file in its place. */
-	fd = io_openat(AT_FDCWD, path,
-		       O_RDONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+	fd = open_lock(path, err);
 	if (fd < 0)
-		return err_set(err, errno, "lock '%s' cannot be opened: %s", path,
-			       strerrordesc_np(errno));
+		return fd;
 	rc = lock_within(fd, wait_seconds);
 	if (rc == -EWOULDBLOCK)
 		return err_refuse(err, CODE_BUSY,
@@ -186,4 +196,35 @@ dirs_lock(const struct conf *conf, uid_t uid, gid_t gid, unsigned wait_seconds, 
 		return err_set(err, errno, "lock '%s': %s", path, strerrordesc_np(errno));
 	*out = steal_fd(&fd);
 	return 0;
+}
+
+/*
+ * A record lock, because a child does not inherit it.  The process would lose it by closing any
+ * descriptor of the file, which nothing else opens.
+ */
+int
+dirs_supervise(const struct conf *conf, uid_t uid, gid_t gid, int *out, struct err *err)
+{
+	struct flock all = { .l_type = F_RDLCK, .l_whence = SEEK_SET };
+	CLEANUP_FREE char *path = xasprintf("%s/" SUPERVISOR_FILE, conf->run_dir);
+	CLEANUP_FD int fd = open_lock(path, err);
+
+	*out = -1;
+	if (fd < 0)
+		return fd;
+	if (fcntl(fd, F_SETLK, &all) != 0 || fchown(fd, uid, gid) != 0)
+		return err_set(err, errno, "lock '%s': %s", path, strerrordesc_np(errno));
+	*out = steal_fd(&fd);
+	return 0;
+}
+
+bool
+dirs_is_supervised(const struct conf *conf)
+{
+	struct flock all = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	CLEANUP_FREE char *path = xasprintf("%s/" SUPERVISOR_FILE, conf->run_dir);
+	CLEANUP_FD int fd = io_openat(AT_FDCWD, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC,
+				      0);
+
+	return fd < 0 || fcntl(fd, F_GETLK, &all) != 0 || all.l_type != F_UNLCK;
 }

@@ -4,6 +4,7 @@
 #ifndef VMI_DIRS_H
 #define VMI_DIRS_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 #include "conf.h"
 #include "err.h"
@@ -23,5 +24,14 @@ int dirs_make(const struct conf *conf, uid_t uid, gid_t gid, struct err *err);
  */
 int dirs_lock(const struct conf *conf, uid_t uid, gid_t gid, unsigned wait_seconds, int *fd,
 	      struct err *err);
+
+/*
+ * Says that this process, and none that it forks, looks after the site: for as long as it
+ * lives, and has the descriptor open.  To be called under the lock above.
+ */
+int dirs_supervise(const struct conf *conf, uid_t uid, gid_t gid, int *fd, struct err *err);
+
+/* Whether one does, in any pid namespace; also when that cannot be found out. */
+bool dirs_is_supervised(const struct conf *conf);
 
 #endif

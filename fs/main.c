@@ -20,13 +20,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -70,7 +68,8 @@ struct daemon {
 	struct keeper *keeper;
 	struct starter *starter;
 	struct runner *runner;		/* NULL: no event handlers */
-	int lock, control_socket, shared_fd, board_fd;
+	int lock, supervised;
+	int control_socket, shared_fd, board_fd;
 	int front;			/* where the note goes; -1: nowhere, or it went */
 	bool served;
 };
@@ -170,25 +169,17 @@ start_runner(struct daemon *d)
 		log_err(LOG_LVL_ERROR, "event handlers cannot be run", &err);
 }
 
-/* A process has ended also while nobody has waited for it yet: no kill(pid, 0). */
-static bool
-has_ended(pid_t pid)
-{
-	CLEANUP_FD int fd = pidfd_open(pid, 0);
-	struct pollfd ended = { .fd = fd, .events = POLLIN };
-
-	return fd < 0 ? errno == ESRCH : poll(&ended, 1, 0) > 0;
-}
-
-/* A supervisor that ended by itself has taken its note away. */
+/*
+ * A supervisor that ended by itself has taken its note away.  The pid in it says nothing: it may be
+ * of another pid namespace, or another's by now.
+ */
 static bool
 was_killed(const void *arg)
 {
 	const struct conf *conf = arg;
 	struct worker_state state;
 
-	return worker_state_read(conf->run_dir, &state) == 0 && state.supervisor > 0 &&
-	       has_ended((pid_t)state.supervisor);
+	return worker_state_read(conf->run_dir, &state) == 0 && !dirs_is_supervised(conf);
 }
 
 /*
@@ -207,6 +198,8 @@ prepare(struct daemon *d, struct err *err)
 		rc = dirs_make(conf, d->uid, d->gid, err);
 	if (rc == 0)
 		rc = dirs_lock(conf, d->uid, d->gid, LOCK_SECONDS, &d->lock, err);
+	if (rc == 0)
+		rc = dirs_supervise(conf, d->uid, d->gid, &d->supervised, err);
 	if (rc == 0)
 		rc = mountpoint_check(&d->mountpoint, conf->mountpoint, d->uid, d->gid, err);
 	if (rc == 0)
@@ -251,6 +244,7 @@ release(struct daemon *d)
 	shared_unmap(d->shared);
 	close_keep_errno(d->shared_fd);
 	close_keep_errno(d->board_fd);
+	close_keep_errno(d->supervised);
 	close_keep_errno(d->lock);	/* last: now another one may begin */
 }
 
@@ -258,7 +252,8 @@ static enum exit_status
 run_daemon(const struct options *options, struct conf *conf, uid_t uid, gid_t gid, int front)
 {
 	struct daemon d = { .options = options, .conf = conf, .uid = uid, .gid = gid, .lock = -1,
-			    .control_socket = -1, .shared_fd = -1, .board_fd = -1, .front = front,
+			    .supervised = -1, .control_socket = -1, .shared_fd = -1,
+			    .board_fd = -1, .front = front,
 			    .mountpoint = { .read_ahead = -1, .abort = -1 } };
 	enum exit_status status = EXIT_DONE;
 	struct err err;

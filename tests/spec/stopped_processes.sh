@@ -118,6 +118,31 @@ check 'and who has waited goes on' wait_for "$VMI_PATIENCE" is_gone $waiting
 kill -KILL "$(<"$SITE/keeper")"
 mount_down || not_ok 'and ends'
 
+# ---- a mount that is only slow ------------------------------------------------------------------------
+
+# Started in a container with the same directories: pids of the daemon mean nothing there.
+is_left_alone() {
+	local status=0 worker
+
+	mount_up && worker=$(daemon_pid worker) || return 1
+	kill -STOP "$worker"
+	stat "$MNT/nothing" 2>"$SITE/asked" >/dev/null </dev/null &
+	asking=($!)
+	timeout -k 5 60 unshare --pid --fork --kill-child --mount-proc \
+	    "$VMIMAGEFS_BUILD/vmimagefs" -o "config=$CONF" >"$SITE/said" 2>&1 </dev/null || status=$?
+	kill -CONT "$worker"
+	wait "${asking[@]}"
+	[ $status -eq 5 ] && grep -q 'No such file' "$SITE/asked" || { cat "$SITE/said" "$SITE/asked"; return 1; }
+}
+
+if unshare --pid --fork --kill-child --mount-proc true 2>/dev/null; then
+	check 'P09 P10 one that is silent is not cut by a start in another pid namespace while its supervisor lives' \
+	    is_left_alone
+	mount_down || not_ok 'and ends'
+else
+	skip 'P09 P10 a mount is left alone by a start in another pid namespace' 'no namespaces'
+fi
+
 # ---- a worker that waits for its own readers -----------------------------------------------------------
 
 # A thread of the worker tells the kernel that names have gone, and waits for the lock of a directory

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -277,6 +278,56 @@ planted_lock(void **state)
 	assert_non_null(strstr(s->err.text, "cannot be opened"));
 }
 
+/* A process that looks after the site, and a child of it that has all its descriptors. */
+static void
+look_after(struct site *s, int ready, int until)
+{
+	char byte;
+	int fd;
+
+	if (dirs_supervise(&s->conf, getuid(), getgid(), &fd, &s->err) != 0)
+		_exit(1);
+	if (fork() == 0) {
+		if (read(until, &byte, 1) < 0 || write(ready, "x", 1) != 1)
+			_exit(1);
+		_exit(0);
+	}
+	if (write(ready, "x", 1) != 1)
+		_exit(1);
+	for (;;)
+		pause();
+}
+
+static void
+supervisor_is_known(void **state)
+{
+	struct site *s = *state;
+	int ready[2], until[2];
+	pid_t child;
+	char byte;
+
+	assert_int_equal(make(s), 0);
+	assert_true(dirs_is_supervised(&s->conf));	/* nobody knows */
+	assert_int_equal(pipe(ready), 0);
+	assert_int_equal(pipe(until), 0);
+	child = fork();
+	if (child == 0) {
+		close(until[1]);
+		look_after(s, ready[1], until[0]);
+	}
+	assert_int_equal(read(ready[0], &byte, 1), 1);
+	assert_true(dirs_is_supervised(&s->conf));
+	kill(child, SIGKILL);
+	waitid(P_PID, (id_t)child, NULL, WEXITED | WNOWAIT);
+	assert_false(dirs_is_supervised(&s->conf));	/* also while nobody has waited for it */
+	assert_int_equal(waitpid(child, NULL, 0), child);
+	close(until[1]);
+	assert_int_equal(read(ready[0], &byte, 1), 1);	/* its child has lived so long */
+	close(until[0]);
+	close(ready[0]);
+	close(ready[1]);
+}
+
 /* ---- users ----------------------------------------------------------------------------------- */
 
 static void
@@ -351,6 +402,8 @@ main(void)
 		  without_permission),
 		T("P09 one daemon has the lock, another is refused with 55", only_one_has_the_lock),
 		T("P09 one that is just ending is waited for", lock_is_waited_for),
+		T("P10 whether a supervisor lives is known, whoever inherits from it",
+		  supervisor_is_known),
 		T("X04 a lock that is a link is not followed", planted_lock),
 		T("users are found by name", users_by_name),
 		T("only root becomes another user, with all that belongs to it", becoming_one),
