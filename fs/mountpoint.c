@@ -29,6 +29,7 @@ static const char fs_type[] = "fuse.vmimagefs";
 struct mounted {
 	bool found;
 	bool lies_below;		/* another mount has the device that was asked for */
+	int id;
 	char device[MOUNT_DEVICE_BYTES];
 	char type[64];
 };
@@ -51,64 +52,91 @@ unescape(char *text)
 	*to = '\0';
 }
 
+/* One line of mountinfo. */
+struct entry {
+	int id;
+	const char *device, *type;
+	char *path;
+};
+
 /*
  * 36 35 98:0 /root /mount/point rw,noatime master:1 - ext3 /dev/root rw
- *       ^device     ^path                             ^type (proc(5))
+ * ^id   ^device     ^path                             ^type (proc(5))
  */
 static bool
-parse_mountinfo_line(char *line, const char **device, char **path, const char **type)
+parse_mountinfo_line(char *line, struct entry *out)
 {
 	char *dash = strstr(line, " - "), *field;
 
 	if (dash == NULL)
 		return false;
 	*dash = '\0';
-	*type = dash + 3;
 	dash[3 + strcspn(dash + 3, " ")] = '\0';
-	*device = NULL;
-	*path = NULL;
+	*out = (struct entry){ .id = (int)strtol(line, NULL, 10), .type = dash + 3 };
 	for (int n = 1; (field = strsep(&line, " ")) != NULL; n++) {
 		if (n == 3)
-			*device = field;
+			out->device = field;
 		if (n == 5)
-			*path = field;
+			out->path = field;
 	}
-	return *device != NULL && *path != NULL;
+	if (out->device == NULL || out->path == NULL)
+		return false;
+	unescape(out->path);
+	return true;
+}
+
+/* Calls for each mount, the one on top last. */
+static int
+read_mountinfo(void (*take)(const struct entry *e, void *arg), void *arg, struct err *err)
+{
+	CLEANUP_FILE FILE *f = fopen("/proc/self/mountinfo", "re");
+	CLEANUP_FREE char *line = NULL;
+	struct entry e;
+	size_t room = 0;
+
+	if (f == NULL)
+		return err_set(err, errno, "/proc/self/mountinfo: %s", strerrordesc_np(errno));
+	while (getline(&line, &room, f) > 0)
+		if (parse_mountinfo_line(line, &e))
+			take(&e, arg);
+	return feof(f) ? 0 : err_set(err, errno, "/proc/self/mountinfo: %s", strerrordesc_np(errno));
 }
 
 /* The number alone may be another one's by now. */
 static bool
-is_ours(const struct mounted *mounted, const char *device)
+is_ours(const char *device, const char *type, const char *wanted)
 {
-	return strcmp(mounted->device, device) == 0 && strcmp(mounted->type, fs_type) == 0;
+	return strcmp(device, wanted) == 0 && strcmp(type, fs_type) == 0;
+}
+
+struct search {
+	const char *path, *wanted;
+	struct mounted *out;
+};
+
+static void
+take_at_path(const struct entry *e, void *arg)
+{
+	const struct search *s = arg;
+	struct mounted *out = s->out;
+
+	if (strcmp(e->path, s->path) != 0)
+		return;
+	out->lies_below |= out->found && is_ours(out->device, out->type, s->wanted);
+	out->found = true;
+	out->id = e->id;
+	snprintf(out->device, sizeof(out->device), "%s", e->device);
+	snprintf(out->type, sizeof(out->type), "%s", e->type);
 }
 
 /* wanted: a device that may lie below, or "". */
 static int
 find_mounted(const char *path, const char *wanted, struct mounted *out, struct err *err)
 {
-	CLEANUP_FILE FILE *f = fopen("/proc/self/mountinfo", "re");
-	CLEANUP_FREE char *line = NULL;
-	size_t room = 0;
+	struct search s = { .path = path, .wanted = wanted, .out = out };
 
 	memset(out, 0, sizeof(*out));
-	if (f == NULL)
-		return err_set(err, errno, "/proc/self/mountinfo: %s", strerrordesc_np(errno));
-	while (getline(&line, &room, f) > 0) {
-		const char *device, *type;
-		char *where;
-
-		if (!parse_mountinfo_line(line, &device, &where, &type))
-			continue;
-		unescape(where);
-		if (strcmp(where, path) != 0)
-			continue;
-		out->lies_below |= out->found && is_ours(out, wanted);
-		out->found = true;	/* the last one is on top */
-		snprintf(out->device, sizeof(out->device), "%s", device);
-		snprintf(out->type, sizeof(out->type), "%s", type);
-	}
-	return feof(f) ? 0 : err_set(err, errno, "/proc/self/mountinfo: %s", strerrordesc_np(errno));
+	return read_mountinfo(take_at_path, &s, err);
 }
 
 /* The path without links.  Below a dead mount realpath() fails, but then the path was good once. */
@@ -353,6 +381,7 @@ mountpoint_mount(struct mountpoint *m, const char *source, int fuse_fd, bool noe
 					 m->path);
 	}
 	memcpy(m->device, mounted.device, sizeof(m->device));
+	m->id = mounted.id;
 	open_controls(m);
 	return 0;
 }
@@ -361,43 +390,81 @@ enum place { GONE, ON_TOP, COVERED, UNKNOWN };
 
 /* UNKNOWN is explained in err. */
 static enum place
-look_where(const struct mountpoint *m, struct mounted *top, struct err *err)
+look_at(const char *path, const struct mountpoint *m, struct mounted *top, struct err *err)
 {
-	if (m->device[0] == '\0')
-		return GONE;
-	if (find_mounted(m->path, m->device, top, err) != 0)
+	if (find_mounted(path, m->device, top, err) != 0)
 		return UNKNOWN;
-	if (top->found && is_ours(top, m->device))
+	if (top->found && is_ours(top->device, top->type, m->device))
 		return ON_TOP;
 	return top->lies_below ? COVERED : GONE;
+}
+
+struct move {
+	const struct mountpoint *m;
+	char *path;			/* NULL: it is nowhere */
+};
+
+static void
+take_moved(const struct entry *e, void *arg)
+{
+	struct move *move = arg;
+
+	if (move->path == NULL && e->id == move->m->id &&
+	    is_ours(e->device, e->type, move->m->device))
+		move->path = xstrdup(e->path);
+}
+
+/* *where: the path that it has now; NULL if GONE.  The caller frees it. */
+static enum place
+look_where(const struct mountpoint *m, struct mounted *top, char **where, struct err *err)
+{
+	struct move move = { .m = m };
+	enum place place;
+	int rc;
+
+	*where = NULL;
+	if (m->device[0] == '\0')
+		return GONE;
+	place = look_at(m->path, m, top, err);
+	if (place != GONE) {
+		*where = xstrdup(m->path);
+		return place;
+	}
+	rc = read_mountinfo(take_moved, &move, err);
+	*where = move.path;
+	if (rc != 0)
+		return UNKNOWN;
+	return move.path != NULL ? look_at(move.path, m, top, err) : GONE;
 }
 
 bool
 mountpoint_is_mounted(const struct mountpoint *m)
 {
+	CLEANUP_FREE char *where = NULL;
 	struct mounted top;
 
-	return look_where(m, &top, NULL) != GONE;
+	return look_where(m, &top, &where, NULL) != GONE;
 }
 
 /* MNT_FORCE first cuts; held by us, the mount is busy, and is not taken away by it. */
 static void
 cut_by_force(const struct mountpoint *m)
 {
+	CLEANUP_FREE char *where = NULL;
 	struct mounted top;
 	struct err err;
-	enum place place = look_where(m, &top, &err);
+	enum place place = look_where(m, &top, &where, &err);
 	int held;
 
 	if (place == UNKNOWN)
 		log_warning("cannot cut '%s': %s", m->path, err.text);
 	if (place != ON_TOP)
 		return;
-	held = open(m->path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	held = open(where, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (held < 0)
-		log_warning("cannot hold '%s': %s", m->path, strerrordesc_np(errno));
-	else if (umount2(m->path, UMOUNT_NOFOLLOW | MNT_FORCE) != 0 && errno != EBUSY)
-		log_warning("cannot cut '%s': %s", m->path, strerrordesc_np(errno));
+		log_warning("cannot hold '%s': %s", where, strerrordesc_np(errno));
+	else if (umount2(where, UMOUNT_NOFOLLOW | MNT_FORCE) != 0 && errno != EBUSY)
+		log_warning("cannot cut '%s': %s", where, strerrordesc_np(errno));
 	close_keep_errno(held);
 }
 
@@ -458,19 +525,33 @@ unmount_top(const struct mountpoint *m, struct err *err)
 	return err_set(err, errno, "cannot unmount '%s': %s", m->path, strerrordesc_np(errno));
 }
 
+/* The mount is to be made anew where its directory is. */
+static void
+follow(struct mountpoint *m, char **where)
+{
+	if (strcmp(*where, m->path) == 0)
+		return;
+	log_warning("the mount on '%s' has become '%s'", m->path, *where);
+	free(m->path);
+	m->path = steal_ptr(where);
+}
+
 int
 mountpoint_unmount(struct mountpoint *m, struct err *err)
 {
+	CLEANUP_FREE char *where = NULL;
 	struct mounted top;
 	int rc;
 
-	switch (look_where(m, &top, err)) {
+	switch (look_where(m, &top, &where, err)) {
 	case ON_TOP:
+		follow(m, &where);
 		rc = unmount_top(m, err);
 		if (rc == 0)	/* the number may be another one's from now on */
 			m->device[0] = '\0';
 		return rc;
 	case COVERED:
+		follow(m, &where);
 		return err_refuse(err, CODE_BUSY,
 				  "cannot unmount '%s': another file system '%s' is mounted over "
 				  "it: run 'umount %s' for that one first, and once more for the "

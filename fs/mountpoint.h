@@ -3,7 +3,9 @@
  *
  * What is mounted where is read from /proc/self/mountinfo, which answers when the file system
  * itself does not.  A mount is known by its device number as long as it is there, so that nothing
- * but our own is ever unmounted: the kernel gives the number of one that has gone to the next.
+ * but our own is ever unmounted: the kernel gives the number of one that has gone to the next.  One
+ * that has another path now, because a directory above it was renamed or it was moved, is known by
+ * its own number as well, which a copy (bind) of it does not have.
  */
 #ifndef VMI_MOUNTPOINT_H
 #define VMI_MOUNTPOINT_H
@@ -17,6 +19,7 @@ enum { MOUNT_DEVICE_BYTES = 24 };	/* "0:53" */
 struct mountpoint {
 	char *path;			/* links resolved */
 	char device[MOUNT_DEVICE_BYTES];/* of our mount; empty while there is none */
+	int id;				/* of our mount */
 	int read_ahead;			/* descriptor to set it with (readahead.h), or -1 */
 	int abort;			/* descriptor that cuts it, wherever the mount is, or -1 */
 };
@@ -37,7 +40,10 @@ void mountpoint_release(struct mountpoint *m);
 int mountpoint_mount(struct mountpoint *m, const char *source, int fuse_fd, bool noexec,
 		     struct err *err);
 
-/* Also where another file system was mounted over it, and where that cannot be found out now. */
+/*
+ * Also where another file system was mounted over it, where it has another path now, and where that
+ * cannot be found out now.
+ */
 bool mountpoint_is_mounted(const struct mountpoint *m);
 
 /*
@@ -58,7 +64,7 @@ void mountpoint_cut_dead(const char *path, bool (*is_dead)(const void *arg), con
 /*
  * Unmounts, once; a busy one is detached, so that new opens see the directory below.  One that
  * another file system lies over stays: CODE_BUSY; so does everything when it cannot be found out
- * what is mounted.  CAP_SYS_ADMIN.
+ * what is mounted.  If it has another path by now, that is m->path from then on.  CAP_SYS_ADMIN.
  */
 int mountpoint_unmount(struct mountpoint *m, struct err *err);
 

@@ -283,6 +283,23 @@ else
 	skip 'P10 another file system there is refused' 'no tmpfs'
 fi
 
+# A directory above it has another name now.
+moved() {
+	local worker
+
+	mkdir -p "$SITE/before/mnt" && mount_up -o "mountpoint=$SITE/before/mnt" || return 1
+	mv "$SITE/before" "$SITE/after"
+	worker=$(daemon_pid worker)
+	# Who is in it keeps it from being unmounted.
+	(cd "$MNT" && ! umount -i -c -f "$MNT") || { echo 'it was unmounted'; return 1; }
+	worker_wait "$worker" && reads stored --mode pread
+}
+MNT=$SITE/after/mnt
+check 'P11 a mount that was moved, and is cut, is made anew where it is' moved
+check 'P10 and unmounted there when the daemon ends' mount_down
+umount -i -c -l "$MNT" 2>/dev/null
+MNT=$SITE/mnt
+
 # None of them is to see that another one has ended, and to take the mount away.
 stale() {
 	local pids

@@ -179,6 +179,73 @@ another_kind_with_our_number(void **state)
 	assert_int_equal(world.n_unmounts, 0);
 }
 
+/* ---- one that has another path --------------------------------------------------------------- */
+
+static void
+set_out(struct mountpoint *m)
+{
+	*m = (struct mountpoint){ .path = strdup("/tmp/p/m"), .device = "0:53", .id = 36,
+				  .read_ahead = -1, .abort = -1 };
+	assert_non_null(m->path);
+}
+
+static void
+moved_one_is_unmounted_where_it_is(void **state)
+{
+	struct err err = { 0 };
+	struct mountpoint m;
+
+	(void)state;
+	set_out(&m);
+	snprintf(world.mounts, sizeof(world.mounts),
+		 "36 35 0:53 / /tmp/q/m ro - fuse.vmimagefs source ro\n"
+		 "40 35 0:60 / /tmp/p/m rw - tmpfs none rw\n");
+	assert_true(mountpoint_is_mounted(&m));
+	assert_int_equal(world.n_unmounts, 0);
+	assert_int_equal(mountpoint_unmount(&m, &err), 0);
+	assert_int_equal(world.n_unmounts, 1);
+	assert_string_equal(world.unmounted, "/tmp/q/m");
+	assert_string_equal(m.path, "/tmp/q/m");	/* the next one, too */
+	assert_false(mountpoint_is_mounted(&m));
+	mountpoint_release(&m);
+}
+
+static void
+what_lies_over_it_stays(void **state)
+{
+	struct err err = { 0 };
+	struct mountpoint m;
+
+	(void)state;
+	set_out(&m);
+	snprintf(world.mounts, sizeof(world.mounts),
+		 "36 35 0:53 / /tmp/q/m ro - fuse.vmimagefs source ro\n"
+		 "40 36 0:60 / /tmp/q/m rw - tmpfs none rw\n");
+	assert_true(mountpoint_is_mounted(&m));
+	mountpoint_cut(&m);
+	assert_int_equal(mountpoint_unmount(&m, &err), -EBUSY);
+	assert_non_null(strstr(err.text, "umount /tmp/q/m"));
+	assert_int_equal(world.n_unmounts, 0);
+	mountpoint_release(&m);
+}
+
+static void
+copy_is_not_ours(void **state)
+{
+	struct err err = { 0 };
+	struct mountpoint m;
+
+	(void)state;
+	set_out(&m);
+	snprintf(world.mounts, sizeof(world.mounts),
+		 "41 35 0:53 /by-sha512 /srv ro - fuse.vmimagefs source ro\n"
+		 "36 35 0:60 / /tmp/other ro - fuse.vmimagefs source ro\n");
+	assert_false(mountpoint_is_mounted(&m));
+	assert_int_equal(mountpoint_unmount(&m, &err), 0);
+	assert_int_equal(world.n_unmounts, 0);
+	mountpoint_release(&m);
+}
+
 /* ---- one that is silent ---------------------------------------------------------------------- */
 
 static void
@@ -271,6 +338,11 @@ main(void)
 		  next_one_with_our_number, forget, NULL, NULL },
 		{ "a mount of another kind is not ours, whatever its number",
 		  another_kind_with_our_number, forget, NULL, NULL },
+		{ "P10 a mount that has another path by now is unmounted there",
+		  moved_one_is_unmounted_where_it_is, forget, NULL, NULL },
+		{ "P10 not what lies over it there", what_lies_over_it_stays, forget, NULL, NULL },
+		{ "P10 a copy of it, or another one with its number, is not ours", copy_is_not_ours,
+		  forget, NULL, NULL },
 		{ "P10 who asks a mount that is silent holds nothing meanwhile",
 		  who_asks_holds_nothing, forget, NULL, NULL },
 		{ "P10 a mount that is silent and whose daemon is dead is cut", dead_one_is_cut,
