@@ -149,11 +149,13 @@ mount_again(struct supervisor *s, struct err *err)
 	return connection_begin(c, setup->shared, err);
 }
 
-/* What is short now may not be when the next worker is prepared. */
+/* What is short now, or lies over our mount, may not be when the next worker is prepared. */
 static void
 mount_failed(struct supervisor *s, const struct err *why)
 {
-	if (s->setup->connection->fd >= 0 || !io_is_shortage(why->rc)) {
+	bool passes = io_is_shortage(why->rc) || why->code == CODE_BUSY;
+
+	if (s->setup->connection->fd >= 0 || !passes) {
 		supervisor_fail(s, why);
 		return;
 	}

@@ -267,11 +267,28 @@ if mount -t tmpfs none "$MNT" 2>/dev/null; then
 	umount "$MNT"
 	: >"$LOG"
 	mount_up || bail "no mount: $(tail -n 3 "$LOG")"
-	mount -t tmpfs none "$MNT"
 	ends_below() {
 		kill -TERM "$(daemon_pid supervisor)"
 		wait_for "$VMI_PATIENCE" no_daemon_left
 	}
+	worker=$(daemon_pid worker)
+	waits_below() {
+		local number
+
+		number=$(awk -v at="$MNT" '$5 == at { sub(/.*:/, "", $3); print $3 }' /proc/self/mountinfo)
+		[ -e "/sys/fs/fuse/connections/$number/abort" ] ||
+		    mount -t fusectl none /sys/fs/fuse/connections 2>/dev/null
+		mount -t tmpfs none "$MNT"
+		echo 1 >"/sys/fs/fuse/connections/$number/abort"
+		wait_for "$VMI_PATIENCE" eval '[ "$(worker_is state)" = waiting ]' &&
+		    worker_is last_cause | tee "$SITE/said" | grep -qF "'tmpfs' is mounted over it" ||
+		    { cat "$SITE/run/worker"; return 1; }
+	}
+	check 'P11 a mount that is cut while another file system lies over it waits, and says why' waits_below
+	umount "$MNT"
+	check 'P11 it is made anew when that has gone' worker_wait "$worker"
+	check 'P11 and serves' reads stored --mode pread
+	mount -t tmpfs none "$MNT"
 	check 'P10 a daemon ends that another file system lies over' ends_below
 	check 'P10 and says what is left to do' \
 	    grep -q "code 55: .*'tmpfs' is mounted over it: run 'umount $MNT'" "$LOG"
