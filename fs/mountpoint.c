@@ -475,12 +475,18 @@ mountpoint_cut(const struct mountpoint *m)
 		cut_by_force(m);
 }
 
-/* held is the mount that was asked about, whatever lies there now.  While it is held it stays. */
+/*
+ * While it is held the mount that was asked about stays, and keeps its number.  But the kernel goes
+ * from held to what lies over it by now, if anything does: that one is not ours to cut.
+ */
 static void
-cut_held(int held, const char *path)
+cut_held(int held, const char *path, const struct mounted *asked)
 {
+	struct mounted top;
 	char link[32];
 
+	if (find_mounted(path, "", &top, NULL) != 0 || !top.found || top.id != asked->id)
+		return;
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", held);
 	log_warning("the mount on '%s' is one of a daemon that was killed, and does not answer: "
 		    "it is cut", path);
@@ -507,7 +513,7 @@ mountpoint_cut_dead(const char *path, bool (*is_dead)(const void *arg), const vo
 		return;
 	/* It takes seconds, in which another one may have begun there. */
 	if (is_dead(arg))
-		cut_held(held, path);
+		cut_held(held, path, &mounted);
 	process_wait(asking, ANSWER_MS, NULL);
 }
 

@@ -313,6 +313,26 @@ one_that_begins_is_not(void **state)
 	end_asking();
 }
 
+/* While it is asked another file system is mounted over it. */
+static bool
+is_covered_now(const void *arg)
+{
+	(void)arg;
+	snprintf(world.mounts, sizeof(world.mounts), "%s",
+		 "36 35 0:53 / /tmp ro - fuse.vmimagefs source ro\n40 36 0:60 / /tmp rw - tmpfs none rw\n");
+	return true;
+}
+
+static void
+what_lies_over_it_is_not(void **state)
+{
+	(void)state;
+	mounted("0:53", "fuse.vmimagefs");
+	mountpoint_cut_dead("/tmp", is_covered_now, NULL);
+	assert_int_equal(world.n_unmounts, 0);
+	end_asking();
+}
+
 static void
 one_that_lives_is_not_asked(void **state)
 {
@@ -349,6 +369,8 @@ main(void)
 		  forget, NULL, NULL },
 		{ "P10 not one whose daemon began while it was asked", one_that_begins_is_not,
 		  forget, NULL, NULL },
+		{ "P10 nor what was mounted over it meanwhile", what_lies_over_it_is_not, forget, NULL,
+		  NULL },
 		{ "P10 one whose daemon lives is not asked", one_that_lives_is_not_asked, forget,
 		  NULL, NULL },
 	};
