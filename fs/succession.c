@@ -192,13 +192,19 @@ note_exchange(struct supervisor *s, const char *outcome)
 }
 
 static void
-exchange_failed(struct supervisor *s, const struct err *why)
+exchange_is_off(struct supervisor *s, const struct err *why)
 {
 	log_err(LOG_LVL_ERROR, "the new program is not used, the one before goes on", why);
 	note_exchange(s, why->text);
+}
+
+static void
+exchange_failed(struct supervisor *s, const struct err *why)
+{
 	s->shown.last_end = stamp_now();
 	snprintf(s->shown.last_cause, sizeof(s->shown.last_cause),
 		 "the program on disk could not take over: %.400s", why->text);
+	exchange_is_off(s, why);
 	succession_tell_history(s);
 }
 
@@ -446,6 +452,17 @@ now_ended_itself(struct supervisor *s)
 	now_crashed(s, 0, false, &why);
 }
 
+/* The one that is tried was for a worker that is no more.  It is none of its doing. */
+static void
+abandon_next(struct supervisor *s)
+{
+	if (s->next.pid == 0)
+		return;
+	err_set(&s->next.why, ECANCELED, "the worker that it was to follow has died meanwhile");
+	s->next.abandoned = true;
+	workerproc_give_up(&s->next);
+}
+
 /* It has made room.  What came between is for the program that is known to be good. */
 static void
 now_left(struct supervisor *s, int status)
@@ -482,7 +499,7 @@ now_ended(struct supervisor *s, int status)
 	} else if (!s->served) {
 		supervisor_fail(s, &why);
 	} else {
-		workerproc_give_up(&s->next);
+		abandon_next(s);
 		if (step == PROC_SERVING && status == 0)
 			now_ended_itself(s);
 		else
@@ -493,11 +510,16 @@ now_ended(struct supervisor *s, int status)
 static void
 next_ended(struct supervisor *s, int status)
 {
+	bool abandoned = s->next.abandoned;
 	struct err why;
 
 	workerproc_explain(&s->next, status, &why);
 	workerproc_ended(&s->next);
-	if (s->state != STOPPING)
+	if (s->state == STOPPING)
+		return;
+	if (abandoned)
+		exchange_is_off(s, &why);
+	else
 		exchange_failed(s, &why);
 }
 

@@ -30,6 +30,7 @@ struct workerproc {
 	pid_t pid;			/* 0: none */
 	int notes;			/* -1: none, or it has closed its end */
 	bool on_disk;			/* its program is the one on disk, not known to be good */
+	bool abandoned;			/* it was ended for want of a worker to follow */
 	long long since;		/* of the step; monotonic ms */
 	struct err why;			/* what it said of its failure; rc 0: nothing */
 	char version[64];

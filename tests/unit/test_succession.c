@@ -226,6 +226,49 @@ program_that_is_tried_is_not_heard_any_more(void **state)
 	close(theirs);
 }
 
+static void
+cause_is_told_of_the_worker_that_died(void **state)
+{
+	struct bed *bed = *state;
+	pid_t died = start_sleeper(), tried = start_sleeper();
+	struct worker_state told;
+
+	kill(died, SIGKILL);
+	assert_was_killed(died);
+	bed->s.served = true;
+	bed->s.now.pid = died;
+	err_set(&bed->s.now.why, EIO, "the disk was full of eels");
+	bed->s.next.step = PROC_LOADING;
+	bed->s.next.pid = tried;
+	bed->s.now.notes = bed->s.next.notes = -1;
+	assert_true(succession_reaped(&bed->s, died, SIGKILL));
+	assert_was_killed(tried);
+	assert_true(succession_reaped(&bed->s, tried, SIGKILL));
+	assert_int_equal(worker_state_read(bed->dir, &told), 0);
+	assert_string_equal(told.last_cause, "the disk was full of eels");
+	assert_string_equal(told.exchange, "the worker that it was to follow has died meanwhile");
+	assert_int_equal(told.restarts, 1);
+}
+
+static void
+cause_is_told_of_a_program_that_ends(void **state)
+{
+	struct bed *bed = *state;
+	struct worker_state told;
+	pid_t tried = start_sleeper();
+
+	bed->s.served = true;
+	bed->s.now.notes = bed->s.next.notes = -1;
+	bed->s.next.step = PROC_LOADING;
+	bed->s.next.pid = tried;
+	kill(tried, SIGKILL);
+	assert_was_killed(tried);
+	assert_true(succession_reaped(&bed->s, tried, SIGKILL));
+	assert_int_equal(worker_state_read(bed->dir, &told), 0);
+	assert_string_equal(told.last_cause, "the program on disk could not take over: "
+			    "the worker was ended by signal 9 (Killed)");
+}
+
 /* ---- a worker that hangs before it serves ---------------------------------------------------- */
 
 /* As if the supervisor had looked n times, each time after as long as it waits between two looks. */
@@ -421,6 +464,10 @@ main(void)
 		TEST("nor is one that was unmounted to be made anew", after_it_was_unmounted_by_ourselves),
 		TEST("P18 the program that is tried when the worker dies does not displace the next one",
 		     program_that_is_tried_is_not_heard_any_more),
+		TEST("P18 the cause of that death is told, not that the other one was ended for it",
+		     cause_is_told_of_the_worker_that_died),
+		TEST("P18 of a program that ends by itself, its own",
+		     cause_is_told_of_a_program_that_ends),
 		TEST("I13 a worker that hangs while it prepares is ended, however long its work takes",
 		     hangs_while_it_prepares),
 		TEST("so is one that has the connection, and does not serve", hangs_with_the_connection),
