@@ -3,8 +3,9 @@
  *
  * A sealed file in memory, made by main, mapped by the supervisor and by every worker.  The
  * supervisor writes the connection's part and believes nothing that it reads there; all else is the
- * worker's.  A worker can be killed between any two instructions: what is counted here may be off by
- * what a request under way has changed, and handles.h says how that is found out.
+ * worker's, but for n_untold: between two workers it becomes a `shown' that nobody knows.  A worker
+ * can be killed between any two instructions: what is counted here may be off by what a request
+ * under way has changed, and handles.h says how that is found out.
  *
  * Its layout is part of what supervisor and worker agree on by WORKER_PROTOCOL: they may come from
  * different versions of the program.

@@ -84,6 +84,19 @@ is_left_to_next(const void *arg, const struct digest *d)
 }
 
 /*
+ * What the one before was telling the kernel when it died need not have got there: all is told again.
+ * But if this one cannot end, it is not for that (stuck.h).
+ */
+static void
+forget_untold(struct shared *shared)
+{
+	if (shared->n_untold == 0)
+		return;
+	shared->shown = 0;
+	shared->n_untold = 0;
+}
+
+/*
  * A worker that is loaded gets the store.  What the one before it did not get to say, or was not told,
  * this one cannot know: the kernel reads nothing by itself but what was left to it.
  */
@@ -93,6 +106,7 @@ give_turn(struct supervisor *s)
 	struct note note;
 
 	backings_keep(&s->backings, is_left_to_next, s->setup->shared);
+	forget_untold(s->setup->shared);
 	note_init(&note, NOTE_GO);
 	succession_describe(s, &note);
 	workerproc_send(&s->now, &note, s->handover);

@@ -359,6 +359,38 @@ is_not_watched_when_it_is_off(void **state)
 	over(bed, theirs);
 }
 
+/* ---- a worker that a disk holds --------------------------------------------------------------- */
+
+/* It was killed in the middle of its work, and is not gone, for as long as it is not waited for. */
+static void
+is_not_taken_for_one_that_tells_the_kernel(void **state)
+{
+	struct bed *bed = *state;
+	siginfo_t info;
+	int theirs, pair[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
+	bed->connection.fd = pair[0];
+	bed->connection.resends = true;
+	/* The one before was ended while it told something. */
+	bed->shared.n_untold = 1;
+	bed->shared.shown = 77;
+	theirs = prepares(bed, 120);
+	kill(bed->s.now.pid, SIGKILL);
+	assert_int_equal(waitid(P_PID, (id_t)bed->s.now.pid, &info, WEXITED | WNOWAIT), 0);
+	for (int i = 0; i < 10; i++) {
+		bed->s.stuck.look_at = 0;
+		succession_run(&bed->s);
+		assert_false(stuck_is(&bed->s.stuck, bed->s.now.pid));
+	}
+	assert_int_equal(bed->connection.fd, pair[0]);
+	/* And this one knows that the kernel may lack something. */
+	assert_int_equal(bed->shared.shown, 0);
+	over(bed, theirs);
+	close(pair[0]);
+	close(pair[1]);
+}
+
 /* ---- the configuration changes while nobody serves ------------------------------------------- */
 
 /* Whether the worker was told; its end of the socket. */
@@ -473,6 +505,8 @@ main(void)
 		TEST("so is one that has the connection, and does not serve", hangs_with_the_connection),
 		TEST("with a short watchdog, too, it may wait for a verifier", may_wait_for_a_verifier),
 		TEST("with watchdog = off it is waited for", is_not_watched_when_it_is_off),
+		TEST("P07 what the one before was telling the kernel holds nobody after it",
+		     is_not_taken_for_one_that_tells_the_kernel),
 		TEST("a reload while a worker prepares is told it when it serves", reload_while_it_prepares),
 		TEST("and one while another program is tried to both", reload_while_another_is_tried),
 		TEST("how the worker is, is written later if it cannot be now", is_written_later),
