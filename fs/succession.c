@@ -32,6 +32,8 @@
 #include "core/log.h"
 #include "core/stamp.h"
 
+enum { NOTES_MAX = 1000 };		/* at a time: more than a socket holds */
+
 /* ---- starting ------------------------------------------------------------------------------- */
 
 static int
@@ -374,24 +376,31 @@ take_note(struct supervisor *s, struct workerproc *p, struct note *note, int *fd
 	}
 }
 
-/* One note. */
-void
-succession_take_notes(struct supervisor *s, struct workerproc *p)
+/* False: there is none, or will be none. */
+static bool
+take_one(struct supervisor *s, struct workerproc *p)
 {
 	struct note note;
 	CLEANUP_FD int fd = -1;
 	int rc = p->notes >= 0 ? note_receive(p->notes, &note, &fd, false) : 0;
 
 	if (rc == -EAGAIN || rc == -EINTR)
-		return;
-	if (rc == -EPROTO) {
+		return false;
+	if (rc == -EPROTO)
 		log_error("a note of the worker has a wrong form and is ignored");
-		return;
-	}
-	if (rc <= 0)		/* it ends; its status will say how */
+	else if (rc <= 0)	/* it ends; its status will say how */
 		close_keep_errno(steal_fd(&p->notes));
 	else if (s->state != STOPPING || note.kind == NOTE_FAILED)
 		take_note(s, p, &note, &fd);
+	return p->notes >= 0;
+}
+
+/* All, or one that came in time is behind another, and too late; but not those of one who never ends. */
+void
+succession_take_notes(struct supervisor *s, struct workerproc *p)
+{
+	for (int n = 0; n < NOTES_MAX && take_one(s, p); n++)
+		;
 }
 
 /* What it said last may wait there, and says more than its status. */

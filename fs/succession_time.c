@@ -112,13 +112,32 @@ succession_kill_late(struct supervisor *s, long long now)
 	kill_silent(s, now);
 }
 
-/* ---- when that is to be looked at ----------------------------------------------------------- */
+/* ---- time that nobody had ------------------------------------------------------------------- */
 
+/* 0: never. */
 static long long
 sooner(long long a, long long b)
 {
 	return a == 0 || (b != 0 && b < a) ? b : a;
 }
+
+/* No step is longer than from now on. */
+static void
+postpone_step(struct workerproc *p, long long now, long long ms)
+{
+	p->since = p->since + ms < now ? p->since + ms : now;
+}
+
+void
+succession_postpone(struct supervisor *s, long long now, long long ms)
+{
+	postpone_step(&s->now, now, ms);
+	postpone_step(&s->next, now, ms);
+	if (s->outage_at != 0)
+		s->outage_at = sooner(s->outage_at + ms, now + OUTAGE_MS);
+}
+
+/* ---- when that is to be looked at ----------------------------------------------------------- */
 
 long long
 succession_due(const struct supervisor *s)

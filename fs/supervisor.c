@@ -34,7 +34,11 @@
 #include "core/log.h"
 #include "core/sandbox.h"
 
-enum { PROBE_MS = 60000, STOP_MS = 5000 };
+enum {
+	PROBE_MS = 60000,
+	STOP_MS = 5000,
+	STANDSTILL_MS = 2000,		/* later than due: a processor that is busy is not as late */
+};
 
 static const int taken_signals[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD };
 
@@ -238,9 +242,29 @@ next_timeout(struct supervisor *s)
 	return STOP_MS;
 }
 
+/*
+ * When we come so much later than we were due, all stood still (SIGSTOP, a freezer, a virtual machine
+ * that was halted), or we did: nobody may have had the time that has passed.  Returns what time it is.
+ */
+static long long
+forgive_standstill(struct supervisor *s, long long due)
+{
+	long long now = io_monotonic_ms(), late = now - due;
+	long long latest = now + (s->state == PROBING ? PROBE_MS : STOP_MS);
+
+	if (late < STANDSTILL_MS)
+		return now;
+	log_info("nothing went on for %lld s, which do not count", late / 1000);
+	s->deadline = s->deadline + late < latest ? s->deadline + late : latest;
+	succession_postpone(s, now, late);
+	return now;
+}
+
 static void
 serve(struct supervisor *s)
 {
+	long long looked = io_monotonic_ms();
+
 	while (s->state != STOPPING || !(s->alone || succession_is_over(s))) {
 		struct pollfd polled[4] = {
 			{ .fd = s->signals, .events = POLLIN },
@@ -249,8 +273,9 @@ serve(struct supervisor *s)
 			/* Nobody reads requests here; only that there will be none. */
 			{ .fd = succession_watched(s), .events = 0 },
 		};
+		int timeout = next_timeout(s);
 
-		if (poll(polled, 4, next_timeout(s)) < 0 && errno != EINTR)
+		if (poll(polled, 4, timeout) < 0 && errno != EINTR)
 			log_error("poll: %s", strerrordesc_np(errno));
 		if (polled[3].revents != 0)
 			succession_cut(s);
@@ -260,6 +285,8 @@ serve(struct supervisor *s)
 			succession_take_notes(s, &s->next);
 		if (polled[0].revents != 0)
 			take_signal(s);
+		/* Only now: what has come meanwhile was in time. */
+		looked = timeout >= 0 ? forgive_standstill(s, looked + timeout) : io_monotonic_ms();
 		succession_run(s);
 		succession_show_again(s);
 	}

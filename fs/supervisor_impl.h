@@ -69,6 +69,8 @@ void succession_run(struct supervisor *s);	/* what is due by time */
 /* succession_time.c */
 void succession_watch(struct supervisor *s);	/* the worker is to show signs of life from now on */
 void succession_kill_late(struct supervisor *s, long long now);
+/* What is bounded gets ms more, because they have passed without anybody; the time is now. */
+void succession_postpone(struct supervisor *s, long long now, long long ms);
 long long succession_due(const struct supervisor *s);	/* monotonic ms of the next run; 0: never */
 
 /* succession_show.c */

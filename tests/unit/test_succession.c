@@ -359,6 +359,74 @@ is_not_watched_when_it_is_off(void **state)
 	over(bed, theirs);
 }
 
+/* ---- when the supervisor stood still --------------------------------------------------------- */
+
+/* A worker has the connection; readers wait; nobody has looked for 100 s. */
+static int
+ready_meanwhile(struct bed *bed)
+{
+	int theirs = say(&bed->s.now, NOTE_HISTORY);
+	struct note ready;
+
+	note_init(&ready, NOTE_READY);
+	note_send(theirs, &ready, -1, false);
+	bed->s.served = true;
+	bed->s.now.step = PROC_CONNECTED;
+	bed->s.now.pid = start_sleeper();
+	bed->s.now.since = io_monotonic_ms() - 100000;
+	bed->s.outage_at = io_monotonic_ms() - 80000;
+	return theirs;
+}
+
+static void
+all_notes_come_before_deadlines(void **state)
+{
+	struct bed *bed = *state;
+	int theirs = ready_meanwhile(bed);
+
+	succession_take_notes(&bed->s, &bed->s.now);
+	succession_run(&bed->s);
+	assert_int_equal(bed->s.now.step, PROC_SERVING);
+	assert_int_equal(bed->s.outage_at, 0);
+	assert_int_equal(waitpid(bed->s.now.pid, NULL, WNOHANG), 0);
+	over(bed, theirs);
+}
+
+static void
+standstill_is_nobodys_time(void **state)
+{
+	struct bed *bed = *state;
+	int theirs = ready_meanwhile(bed);
+	long long now = io_monotonic_ms();
+
+	bed->s.now.step = PROC_LOADING;
+	succession_postpone(&bed->s, now, 99000);
+	succession_run(&bed->s);
+	assert_int_equal(waitpid(bed->s.now.pid, NULL, WNOHANG), 0);
+	assert_in_range(bed->s.outage_at, now + 18000, now + 20000);
+	/* It is over at some time. */
+	bed->s.now.since -= 100000;
+	succession_run(&bed->s);
+	assert_was_killed(bed->s.now.pid);
+	close(theirs);
+}
+
+static void
+standstill_gives_no_more_than_all(void **state)
+{
+	struct bed *bed = *state;
+	long long now = io_monotonic_ms();
+
+	bed->s.now.since = now - 10;
+	bed->s.outage_at = now + OUTAGE_MS - 10;
+	succession_postpone(&bed->s, now, 3600000);
+	assert_true(bed->s.now.since == now);
+	assert_true(bed->s.outage_at == now + OUTAGE_MS);
+	bed->s.outage_at = 0;
+	succession_postpone(&bed->s, now, 3600000);
+	assert_true(bed->s.outage_at == 0);
+}
+
 /* ---- a worker that a disk holds --------------------------------------------------------------- */
 
 /* It was killed in the middle of its work, and is not gone, for as long as it is not waited for. */
@@ -440,7 +508,6 @@ reload_while_another_is_tried(void **state)
 	bed->s.now.step = PROC_CONNECTED;
 	note_init(&ready, NOTE_READY);
 	note_send(theirs, &ready, -1, false);
-	succession_take_notes(&bed->s, &bed->s.now);	/* what it said first */
 	succession_take_notes(&bed->s, &bed->s.now);
 	assert_true(was_told_to_reload(theirs));
 	succession_reload(&bed->s);
@@ -505,6 +572,10 @@ main(void)
 		TEST("so is one that has the connection, and does not serve", hangs_with_the_connection),
 		TEST("with a short watchdog, too, it may wait for a verifier", may_wait_for_a_verifier),
 		TEST("with watchdog = off it is waited for", is_not_watched_when_it_is_off),
+		TEST("P05 who was ready in time is not ended because nobody had looked",
+		     all_notes_come_before_deadlines),
+		TEST("P05 the time in which nobody looked is not counted", standstill_is_nobodys_time),
+		TEST("P05 but nobody gets more than if he began then", standstill_gives_no_more_than_all),
 		TEST("P07 what the one before was telling the kernel holds nobody after it",
 		     is_not_taken_for_one_that_tells_the_kernel),
 		TEST("a reload while a worker prepares is told it when it serves", reload_while_it_prepares),

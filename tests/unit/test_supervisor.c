@@ -22,15 +22,18 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "core/io.h"
 #include "core/log.h"
 #include "core/sandbox.h"
 #include "fs/supervisor_impl.h"
 
-enum { PATIENCE_MS = 20000 };
+enum { PATIENCE_MS = 20000, HALT_MS = 300000 };
 
 static struct {
 	bool silent, no_process;	/* the mount; the machine */
+	bool halts;			/* the machine, for minutes, once */
 	long long passed_ms;		/* while nobody did anything */
+	long long forgiven_ms;
 	int n_unmounts;
 	bool serving;
 	pid_t probe;
@@ -55,6 +58,11 @@ poll(struct pollfd *fds, nfds_t n, int timeout)
 	struct timespec t = { .tv_sec = world.silent ? 0 : PATIENCE_MS / 1000 };
 	int rc;
 
+	if (world.halts) {
+		world.halts = false;
+		world.passed_ms += HALT_MS;
+		return 0;
+	}
 	if (world.silent)
 		t.tv_nsec = 1000000;
 	rc = (int)syscall(SYS_ppoll, fds, n, &t, NULL, 0);
@@ -195,11 +203,20 @@ succession_watched(const struct supervisor *s)
 	return -1;
 }
 
+/* A worker is looked at once a second. */
 long long
 succession_due(const struct supervisor *s)
 {
 	(void)s;
-	return 0;
+	return world.halts ? io_monotonic_ms() + 1000 : 0;
+}
+
+void
+succession_postpone(struct supervisor *s, long long now, long long ms)
+{
+	(void)s;
+	assert_in_range(now, HALT_MS, io_monotonic_ms());
+	world.forgiven_ms += ms;
 }
 
 bool
@@ -338,6 +355,18 @@ mount_that_does_not(void **state)
 }
 
 static void
+mount_while_the_machine_stands_still(void **state)
+{
+	struct err err = { 0 };
+
+	(void)state;
+	world.halts = true;
+	assert_int_equal(run(&err), 0);
+	assert_true(world.serving);
+	assert_in_range(world.forgiven_ms, HALT_MS - 1000, HALT_MS + PATIENCE_MS);
+}
+
+static void
 mount_that_cannot_be_tried(void **state)
 {
 	struct err err = { 0 };
@@ -358,6 +387,8 @@ main(void)
 		TEST("a mount that answers is usable", mount_that_answers),
 		TEST("a mount that does not answer when it is tried is given up",
 		     mount_that_does_not),
+		TEST("P05 but not for the time in which the whole machine stood still",
+		     mount_while_the_machine_stands_still),
 		TEST("so is a mount that cannot be tried", mount_that_cannot_be_tried),
 	};
 
