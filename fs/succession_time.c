@@ -1,7 +1,8 @@
 /*
  * How long a worker may take.
  *
- * What comes before it has the store is bounded, and so is what a new program does until it serves.
+ * What comes before it has the store is bounded, and so is what a new program does until it serves:
+ * readers wait for it, and the one before, which can serve, is to have its turn before they give up.
  * Otherwise to prepare may rightly take minutes, and who serves does so for months: that one is
  * watched, and killed when it shows no sign of life (pulse.h) for as long as `watchdog' says.  Who
  * prepares may wait for others, and has PREPARE_MS at least.
@@ -16,7 +17,8 @@
 
 enum {
 	LOAD_MS = 20000,		/* until LOADED */
-	TRY_MS = 60000,			/* of a new program, until READY */
+	/* Of a new program, from GO to READY: then OUTAGE_MS has room for the one before. */
+	TRY_MS = 8000,
 	LEAVE_MS = 5000,
 	PREPARE_MS = 90000,		/* longer than a verifier may take */
 };
@@ -56,7 +58,7 @@ limit_of(const struct workerproc *p)
 		return p->since + LOAD_MS;
 	case PROC_PREPARING:
 	case PROC_CONNECTED:
-		return p->on_disk ? p->since + TRY_MS : 0;
+		return p->on_disk ? p->turn_at + TRY_MS : 0;
 	case PROC_LEAVING:
 		return p->since + LEAVE_MS;
 	case PROC_NONE: case PROC_LOADED: case PROC_SERVING:
@@ -81,7 +83,7 @@ kill_slow(struct supervisor *s, struct workerproc *p, long long now)
 
 	if (limit == 0 || now < limit)
 		return;
-	p->since = now;		/* once in a while, until it has ended */
+	p->since = p->turn_at = now;	/* once in a while, until it has ended */
 	if (p->step == PROC_LEAVING) {
 		kill_serving(s, now);
 	} else {
@@ -125,7 +127,8 @@ sooner(long long a, long long b)
 static void
 postpone_step(struct workerproc *p, long long now, long long ms)
 {
-	p->since = p->since + ms < now ? p->since + ms : now;
+	p->since = sooner(p->since + ms, now);
+	p->turn_at = sooner(p->turn_at + ms, now);
 }
 
 void

@@ -49,6 +49,8 @@ workerproc_enter(struct workerproc *p, enum workerproc_step step)
 {
 	p->step = step;
 	p->since = io_monotonic_ms();
+	if (step == PROC_PREPARING)
+		p->turn_at = p->since;
 }
 
 void

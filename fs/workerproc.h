@@ -32,6 +32,7 @@ struct workerproc {
 	bool on_disk;			/* its program is the one on disk, not known to be good */
 	bool abandoned;			/* it was ended for want of a worker to follow */
 	long long since;		/* of the step; monotonic ms */
+	long long turn_at;		/* of PREPARING, whatever the step is now */
 	struct err why;			/* what it said of its failure; rc 0: nothing */
 	char version[64];
 };

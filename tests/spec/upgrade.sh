@@ -136,6 +136,25 @@ install_as /bin/cat
 check 'P18 nor one that is another one' refused
 rm "$installed/vmimagefs"
 check 'P18 nor one that is not there' refused
+
+# It is given up; what readers had to wait for is the one before.
+hangs_unnoticed() {
+	local status=0
+
+	install_as "$(dirname "$oracle_program")/hanger"
+	exec 7<"$(image stored)"
+	load_begin
+	reader stored 1 --mode direct & load+=($!)
+	reader blocks 2 --mode direct & load+=($!)
+	refused other || status=$?
+	end_load || status=$?
+	cmp "$WWW/stored" - <&7 || status=$?
+	exec 7<&-
+	return $status
+}
+check 'P18 a program that begins, and hangs when it has the store, is given up before any reader is' \
+    hangs_unnoticed
+
 # Which has a new version once a second.
 says_so() {
 	status_of worker_last_end | grep -q 'could not take over'

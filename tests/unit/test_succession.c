@@ -359,6 +359,51 @@ is_not_watched_when_it_is_off(void **state)
 	over(bed, theirs);
 }
 
+/* ---- a new program that hangs ----------------------------------------------------------------- */
+
+enum { OLD_ONE_MS = 10000 };	/* what is left for the one before, of what readers wait */
+
+/* Whether it is ended now. */
+static bool
+is_given_up(struct bed *bed)
+{
+	succession_run(&bed->s);
+	return bed->s.now.why.rc == -ETIMEDOUT;
+}
+
+static void
+new_program_that_hangs(void **state)
+{
+	struct bed *bed = *state;
+	int theirs = prepares(bed, 120);
+	long long due;
+
+	bed->s.now.on_disk = true;
+	due = succession_due(&bed->s);
+	assert_in_range(due, 1, io_monotonic_ms() + OUTAGE_MS - OLD_ONE_MS);
+	/* Time goes by, and it gets the connection: it gets no more for that. */
+	bed->s.now.since -= OUTAGE_MS - OLD_ONE_MS;
+	bed->s.now.turn_at -= OUTAGE_MS - OLD_ONE_MS;
+	workerproc_enter(&bed->s.now, PROC_CONNECTED);
+	assert_true(is_given_up(bed));
+	assert_was_killed(bed->s.now.pid);
+	/* It may not end at once. */
+	assert_true(succession_due(&bed->s) == 0 || succession_due(&bed->s) > io_monotonic_ms());
+	close(theirs);
+}
+
+static void
+program_that_was_good_may_take_long(void **state)
+{
+	struct bed *bed = *state;
+	int theirs = prepares(bed, 120);
+
+	bed->s.now.since -= 3 * OUTAGE_MS;
+	bed->s.now.turn_at -= 3 * OUTAGE_MS;
+	assert_false(is_given_up(bed));
+	over(bed, theirs);
+}
+
 /* ---- when the supervisor stood still --------------------------------------------------------- */
 
 /* A worker has the connection; readers wait; nobody has looked for 100 s. */
@@ -417,10 +462,10 @@ standstill_gives_no_more_than_all(void **state)
 	struct bed *bed = *state;
 	long long now = io_monotonic_ms();
 
-	bed->s.now.since = now - 10;
+	bed->s.now.since = bed->s.now.turn_at = now - 10;
 	bed->s.outage_at = now + OUTAGE_MS - 10;
 	succession_postpone(&bed->s, now, 3600000);
-	assert_true(bed->s.now.since == now);
+	assert_true(bed->s.now.since == now && bed->s.now.turn_at == now);
 	assert_true(bed->s.outage_at == now + OUTAGE_MS);
 	bed->s.outage_at = 0;
 	succession_postpone(&bed->s, now, 3600000);
@@ -572,6 +617,10 @@ main(void)
 		TEST("so is one that has the connection, and does not serve", hangs_with_the_connection),
 		TEST("with a short watchdog, too, it may wait for a verifier", may_wait_for_a_verifier),
 		TEST("with watchdog = off it is waited for", is_not_watched_when_it_is_off),
+		TEST("P18 a new program that hangs leaves the one before time before readers give up",
+		     new_program_that_hangs),
+		TEST("P18 one that is known to be good may take longer",
+		     program_that_was_good_may_take_long),
 		TEST("P05 who was ready in time is not ended because nobody had looked",
 		     all_notes_come_before_deadlines),
 		TEST("P05 the time in which nobody looked is not counted", standstill_is_nobodys_time),
