@@ -33,6 +33,7 @@
 #include "core/kept.h"
 #include "core/log.h"
 #include "core/process.h"
+#include "note.h"
 #include "shared.h"
 
 enum {
@@ -139,6 +140,17 @@ make_argv(const struct conf *conf, const struct options *o)
 
 /* ---- a worker, before its program ------------------------------------------------------------ */
 
+/* Out of the way of the places that are to be filled. */
+static int
+park(int fd)
+{
+	int parked = fcntl(fd, F_DUPFD_CLOEXEC, FD_PARKED);
+
+	if (parked >= 0)
+		return parked;
+	return errno == EINVAL ? -EMFILE : -errno;	/* the limit is below */
+}
+
 static int
 place_fds(const int *fds, uint32_t there, int conf)
 {
@@ -150,15 +162,34 @@ place_fds(const int *fds, uint32_t there, int conf)
 	for (int i = 0; i < N_WORKER_FDS; i++) {
 		int from = (there & 1U << i) != 0 ? fds[n++] : null;
 
-		parked[i] = fcntl(from, F_DUPFD_CLOEXEC, FD_PARKED);
+		parked[i] = park(from);
 		if (parked[i] < 0)
-			return -errno;
+			return parked[i];
 	}
-	conf = fcntl(conf, F_DUPFD_CLOEXEC, FD_PARKED);
+	conf = park(conf);
+	if (conf < 0)
+		return conf;
 	for (int i = 0; i < N_WORKER_FDS; i++)
 		if (dup2(parked[i], WORKER_FD_FIRST + i) < 0)
 			return -errno;
 	return dup2(conf, WORKER_FD_CONF) < 0 ? -errno : 0;
+}
+
+/* Who waits for it hears why nothing comes of it; that is more than its status says. */
+static void __attribute__((noreturn))
+give_up(int notes, int rc)
+{
+	struct note note;
+	struct err err = { 0 };
+
+	err_set(&err, -rc, "the program of the worker cannot be executed: %s",
+		strerrordesc_np(-rc));
+	log_err(LOG_LVL_ERROR, "keeper", &err);
+	note_init(&note, NOTE_FAILED);
+	note.rc = rc;
+	memcpy(note.text, err.text, sizeof(note.text));
+	note_send(notes, &note, -1, false);
+	_exit(127);
 }
 
 static void __attribute__((noreturn))
@@ -172,14 +203,13 @@ become_worker(const struct nursery *n, int program, const int *fds, uint32_t the
 		_exit(1);
 	prctl(PR_SET_NAME, "vmi-worker");
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	parked = fcntl(program, F_DUPFD_CLOEXEC, FD_PARKED);
-	rc = parked < 0 ? -errno : place_fds(fds, there, n->conf);
+	parked = park(program);
+	rc = parked < 0 ? parked : place_fds(fds, there, n->conf);
 	if (rc == 0) {
 		execveat(parked, "", n->argv, environ, AT_EMPTY_PATH);
 		rc = -errno;
 	}
-	log_error("the program of the worker cannot be executed: %s", strerrordesc_np(-rc));
-	_exit(127);
+	give_up(fds[WORKER_FD_NOTES], rc);	/* the first, which always comes */
 }
 
 /* As fork(), but the child is one of our parent. */
@@ -230,6 +260,7 @@ is_valid(const struct request *r, ssize_t len, size_t n_fds)
 	if (r->kind == REQUEST_ADOPT)
 		return n_fds == 0;
 	return r->kind == REQUEST_START && r->there < 1U << N_WORKER_FDS &&
+	       (r->there & 1U << WORKER_FD_NOTES) != 0 &&
 	       n_fds == (size_t)__builtin_popcount(r->there);
 }
 

@@ -1,5 +1,5 @@
 /*
- * test_keeper.c - executing workers: whose answer is whose.
+ * test_keeper.c - executing workers: whose answer is whose, and what is said if it cannot be done.
  *
  * The keeper's process is played by this file, without user and sandbox of core/starter.c; what it
  * serves is the real one.  The worker is this program again, which writes its number to the socket
@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -28,6 +29,7 @@
 
 #include "core/kept.h"
 #include "fs/keeper.h"
+#include "fs/note.h"
 
 enum { PATIENCE_MS = 20000 };
 
@@ -189,6 +191,26 @@ late_answer_is_no_other(void **state)
 	assert_true(waitpid(-1, &status, 0) > 0);
 }
 
+static void
+failure_is_explained(void **state)
+{
+	struct rlimit few = { 16, 16 };
+	struct bed *b = *state;
+	struct note note;
+	int fd, status;
+	pid_t pid = 0;
+
+	assert_int_equal(prlimit(keeper, RLIMIT_NOFILE, &few, NULL), 0);
+	assert_int_equal(start(b, &pid), 0);
+	assert_int_equal(note_receive(b->notes[0], &note, &fd, true), 1);
+	assert_int_equal(note.kind, NOTE_FAILED);
+	assert_int_equal(note.rc, -EMFILE);
+	assert_non_null(strstr(note.text, "cannot be executed: Too many open files"));
+	close(b->notes[0]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(WEXITSTATUS(status), 127);
+}
+
 #define TEST(title, fn) { title, fn, setup, teardown, NULL }
 
 int
@@ -199,6 +221,8 @@ main(int argc, char **argv)
 		     answer_names_our_child),
 		TEST("an answer of the keeper that comes late is to no other request",
 		     late_answer_is_no_other),
+		TEST("P12 a worker that cannot be executed for want of descriptors says so",
+		     failure_is_explained),
 	};
 	pid_t pid = getpid();
 
