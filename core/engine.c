@@ -246,8 +246,8 @@ run_job(struct engine *e, struct job *job)
 }
 
 /*
- * Readers first; what nobody waits for leaves them one place.  If that took all there are (there may
- * be one alone), readers have one more.
+ * Readers first; what nobody waits for leaves them one place.  If that took all there are (there
+ * may be one alone), readers have one more.
  */
 struct job *
 engine_next_job(struct engine *e)

@@ -304,7 +304,7 @@ may_rest(struct engine *e, const struct lazyjob *job, long long now)
 		return !figures.active &&
 		       (job->file == NULL || blockfile_n_missing(job->file) > 0);
 	case LAZYJOB_BACKOFF:
-		/* Until then readers are told of the failure, and it is not tried for each of them. */
+		/* Until then readers are told of the failure, and not each of them tries again. */
 		return now >= job->retry_at && engine_wanted_fill(e, job) == LAZY_FILL_NOT;
 	case LAZYJOB_QUEUED:
 	case LAZYJOB_CHECKING:

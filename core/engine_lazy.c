@@ -585,7 +585,7 @@ engine_run_lazyjobs(struct engine *e)
 	}
 }
 
-/* Whether its retry_at is a time to wait for.  What nobody waits for is tried again to be filled. */
+/* Whether its retry_at is a time to wait for: without a reader it is tried again to be filled. */
 static bool
 is_tried_again(struct engine *e, const struct lazyjob *job)
 {

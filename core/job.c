@@ -530,8 +530,8 @@ take_answers(struct job *job, const struct job_env *env)
 }
 
 /*
- * The intake wants bytes.  If it was the last one to end of the request before, nobody else comes to
- * say that it is time for another one: so that is asked for as soon as this one is judged.
+ * The intake wants bytes.  If it was the last one to end of the request before, nobody else comes
+ * to say that it is time for another one: so that is asked for as soon as this one is judged.
  */
 static void
 ask(struct job *job, const struct job_env *env)

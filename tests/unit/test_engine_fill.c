@@ -330,7 +330,7 @@ main(void)
 		     needs_none),
 		TEST("an image that failed wakes nobody when it is not to be filled",
 		     not_tried_for_nobody),
-		TEST("an image that failed is let go of after its back-off if it is not to be filled",
+		TEST("an image that failed is let go of after its back-off if not to be filled",
 		     rests_when_over_due),
 	};
 

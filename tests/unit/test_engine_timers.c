@@ -133,8 +133,9 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST("the next expiry is waited for, and nothing before it", sleeps_until_it_is_due),
-		TEST("B34 a catalogue that does not say what expires next is not asked all the time",
+		TEST("the next expiry is waited for, and nothing before it",
+		     sleeps_until_it_is_due),
+		TEST("B34 a catalogue that cannot say what expires next is not asked all the time",
 		     asks_now_and_then),
 	};
 

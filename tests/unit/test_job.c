@@ -704,8 +704,8 @@ main(void)
 		     takes_the_source_that_works),
 		TEST("T08 a transfer goes on where an earlier run stopped",
 		     goes_on_where_it_stopped),
-		TEST("T08 what was cut is asked for again at once, however late its last bytes are taken"
-		     " in", asks_when_all_is_taken_in),
+		TEST("T08 what was cut is asked for again at once, however late its last bytes are"
+		     " taken in", asks_when_all_is_taken_in),
 		TEST("B25 a partial of another image costs a restart, not a try",
 		     starts_again_after_a_bad_part),
 		TEST("T31 wrong bytes are a failed try", counts_wrong_bytes),
