@@ -6,6 +6,9 @@
  * answer comes, and what is decided meanwhile is done then; and it is CLOSING until the supervisor
  * has taken the note that it is no more, which may need another try.
  *
+ * Answers wait in a socket that is read by one thread, and has no room for many.  So no more than
+ * ASKED_MAX are waited for: what a worker has left, hundreds at a time, is asked for bit by bit.
+ *
  * When an object has another file now (it was lost and fetched again), nothing is offered while the
  * old one is still open: the kernel refuses two backing files behind one node.
  */
@@ -26,7 +29,7 @@
 
 enum state { AUDITING, OFFERED, USABLE, WITHDRAWN, CLOSING };
 
-enum { BUCKETS = 64 };
+enum { BUCKETS = 64, ASKED_MAX = 32 };
 
 struct entry {
 	struct entry *next;
@@ -36,6 +39,7 @@ struct entry {
 	bool doomed;		/* OFFERED: withdraw it when the answer comes */
 	bool stale;		/* the object has another file, or none: not usable any more */
 	bool under_way;		/* CLOSING: the note is being sent */
+	bool unasked;		/* OFFERED: the supervisor is still to be asked */
 	int id;			/* USABLE, WITHDRAWN */
 	int64_t n_open;
 	struct shared_backed *left;	/* its place in the shared memory, or NULL */
@@ -48,6 +52,7 @@ struct passthrough {
 	const char *never;		/* why nothing is offered any more; NULL */
 	struct entry *buckets[BUCKETS];
 	int64_t n_usable, n_open, n_closing;
+	int64_t n_asked, n_unasked;	/* of those OFFERED */
 	struct shared *shared;		/* for the next worker; or NULL */
 };
 
@@ -218,7 +223,6 @@ find_closing(struct passthrough *p)
 	return NULL;
 }
 
-/* What the supervisor was too busy for. */
 static void
 close_rest(struct passthrough *p)
 {
@@ -232,6 +236,61 @@ close_rest(struct passthrough *p)
 			d = e->digest;
 		pthread_mutex_unlock(&p->lock);
 	} while (e != NULL && send_close(p, &d));
+}
+
+/* The lock is held. */
+static struct entry *
+find_unasked(struct passthrough *p)
+{
+	for (size_t i = 0; p->n_unasked > 0 && i < BUCKETS; i++)
+		for (struct entry *e = p->buckets[i]; e != NULL; e = e->next)
+			if (e->unasked)
+				return e;
+	return NULL;
+}
+
+/* The lock is held.  It stays OFFERED until it was asked for and answered. */
+static void
+set_asked(struct passthrough *p, struct entry *e, bool asked)
+{
+	e->unasked = !asked;
+	p->n_asked += asked ? 1 : -1;
+	p->n_unasked -= asked ? 1 : -1;
+}
+
+/* Without a file: the supervisor has one, or has forgotten this one.  True: it has taken the note. */
+static bool
+ask_for_one(struct passthrough *p)
+{
+	struct entry *e;
+	struct digest d;
+	bool taken;
+
+	pthread_mutex_lock(&p->lock);
+	e = p->n_asked < ASKED_MAX ? find_unasked(p) : NULL;
+	if (e == NULL) {
+		pthread_mutex_unlock(&p->lock);
+		return false;
+	}
+	d = e->digest;
+	set_asked(p, e, true);
+	pthread_mutex_unlock(&p->lock);
+	taken = p->ops.open(p->ops.arg, &d, -1) == 0;
+	pthread_mutex_lock(&p->lock);
+	e = taken ? NULL : find(p, &d);
+	if (e != NULL && e->state == OFFERED)
+		set_asked(p, e, false);
+	pthread_mutex_unlock(&p->lock);
+	return taken;
+}
+
+/* What there was no room for. */
+static void
+catch_up(struct passthrough *p)
+{
+	close_rest(p);
+	while (ask_for_one(p))
+		;
 }
 
 static void
@@ -259,7 +318,7 @@ is_measured(struct blockfile *f)
 		      DIGEST_BYTES) == 0;
 }
 
-/* The lock is held.  An entry to be offered, or NULL. */
+/* The lock is held.  An entry to be offered, or NULL; what was audited in vain is forgotten. */
 static struct entry *
 prepare_offer(struct passthrough *p, const struct digest *d)
 {
@@ -267,9 +326,15 @@ prepare_offer(struct passthrough *p, const struct digest *d)
 
 	if (p->never != NULL || (e != NULL && e->state != AUDITING))
 		return NULL;
+	if (p->n_asked >= ASKED_MAX) {
+		if (e != NULL)
+			drop(p, e);
+		return NULL;
+	}
 	if (e == NULL)
 		e = add(p, d, OFFERED);
 	e->state = OFFERED;
+	p->n_asked++;
 	return e;
 }
 
@@ -298,7 +363,7 @@ passthrough_opened(struct passthrough *p, const struct digest *d, struct blockfi
 {
 	bool audit = false, look;
 
-	close_rest(p);
+	catch_up(p);
 	pthread_mutex_lock(&p->lock);
 	look = p->never == NULL && find(p, d) == NULL;
 	pthread_mutex_unlock(&p->lock);
@@ -374,9 +439,10 @@ passthrough_answered(struct passthrough *p, const struct digest *d, int rc)
 
 	pthread_mutex_lock(&p->lock);
 	e = find(p, d);
-	if (e == NULL || e->state != OFFERED) {
+	if (e == NULL || e->state != OFFERED || e->unasked) {
 		never = NULL;
 	} else if (rc <= 0) {
+		p->n_asked--;
 		p->n_open -= e->n_open;
 		drop(p, e);
 		if (p->never != NULL)
@@ -384,6 +450,7 @@ passthrough_answered(struct passthrough *p, const struct digest *d, int rc)
 		else
 			p->never = never;
 	} else {
+		p->n_asked--;
 		e->id = rc;
 		e->state = USABLE;
 		p->n_usable++;
@@ -396,11 +463,12 @@ passthrough_answered(struct passthrough *p, const struct digest *d, int rc)
 	if (never != NULL)
 		say_never(never);
 	carry_out(p, d, &deeds);
+	if (rc != -EAGAIN)	/* there is no room */
+		catch_up(p);
 }
 
 /* ---- from worker to worker ------------------------------------------------------------------ */
 
-/* The supervisor is asked without a file: it has one, or it has forgotten this one. */
 static void
 restore(struct passthrough *p, struct shared_backed *left)
 {
@@ -414,13 +482,13 @@ restore(struct passthrough *p, struct shared_backed *left)
 		return;
 	}
 	e = add(p, &d, OFFERED);
+	e->unasked = true;
+	p->n_unasked++;
 	e->left = left;
 	e->n_open = left->n_open;
 	e->doomed = e->stale = left->used == SHARED_WITHDRAWN;
 	p->n_open += e->n_open;
 	pthread_mutex_unlock(&p->lock);
-	if (p->ops.open(p->ops.arg, &d, -1) != 0)
-		passthrough_answered(p, &d, -EAGAIN);
 }
 
 void
@@ -430,6 +498,7 @@ passthrough_restore(struct passthrough *p, struct shared *shared)
 	for (size_t i = 0; i < SHARED_BACKED; i++)
 		if (shared->backed[i].used != 0)
 			restore(p, &shared->backed[i]);
+	catch_up(p);
 }
 
 void
@@ -477,6 +546,7 @@ passthrough_review(struct passthrough *p,
 {
 	const struct review r = { judge, arg };
 
+	catch_up(p);
 	for (size_t i = 0; i < BUCKETS; i++) {
 		struct entry *e, *next;
 

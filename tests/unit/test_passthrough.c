@@ -24,6 +24,7 @@
 #include "core/log.h"
 #include "fs/note.h"
 #include "fs/passthrough.h"
+#include "fs/shared.h"
 #include "tests/lib/storebed.h"
 
 #define TEXT "the quick brown fox"
@@ -368,6 +369,94 @@ forgets_an_audit_that_was_lost(void **state)
 	make_usable(b);
 }
 
+/* ---- what another worker has left, which is much --------------------------------------------- */
+
+enum { LEFT = 300, ROOM = 60 };		/* the answers that a socket surely holds */
+
+struct supervisor {
+	struct passthrough *p;
+	struct digest asked[LEFT];
+	size_t n_asked, n_answered;
+	bool busy;
+};
+
+static int
+on_question(void *arg, const struct digest *d, int fd)
+{
+	struct supervisor *s = arg;
+
+	assert_int_equal(fd, -1);
+	if (s->busy)
+		return -EAGAIN;
+	assert_in_range(s->n_asked, 0, LEFT - 1);
+	s->asked[s->n_asked++] = *d;
+	assert_in_range(s->n_asked - s->n_answered, 1, ROOM);
+	return 0;
+}
+
+static int
+on_end(void *arg, const struct digest *d)
+{
+	(void)arg;
+	(void)d;
+	return 0;
+}
+
+static void
+on_news(void *arg, const struct digest *d)
+{
+	(void)arg;
+	(void)d;
+}
+
+static struct shared *
+much_was_left(void)
+{
+	struct shared *shared = calloc(1, sizeof(*shared));
+
+	assert_non_null(shared);
+	for (size_t i = 0; i < LEFT; i++) {
+		memset(shared->backed[i].digest.bytes, (int)i % 200, DIGEST_BYTES);
+		shared->backed[i].digest.bytes[1] = (unsigned char)(i / 200);
+		shared->backed[i].used = SHARED_USABLE;
+	}
+	return shared;
+}
+
+static void
+answer_all(struct supervisor *s)
+{
+	while (s->n_answered < s->n_asked) {
+		const struct digest d = s->asked[s->n_answered++];
+
+		passthrough_answered(s->p, &d, (int)s->n_answered);
+	}
+}
+
+static void
+asks_for_no_more_than_can_be_answered(void **state)
+{
+	struct supervisor s = { .busy = true };
+	const struct passthrough_ops ops = { on_question, on_end, on_news, &s };
+	struct shared *shared = much_was_left();
+	int64_t n, n_open;
+
+	s.p = passthrough_new(&ops, true, true);
+	passthrough_restore(s.p, shared);
+	assert_int_equal(s.n_asked, 0);
+	/* Whoever opens something has it done then. */
+	s.busy = false;
+	passthrough_opened(s.p, object(*state), ((struct bench *)*state)->file);
+	assert_in_range(s.n_asked, 1, ROOM);
+	answer_all(&s);
+	assert_int_equal(s.n_answered, LEFT);
+	passthrough_count(s.p, &n, &n_open);
+	assert_int_equal(n, LEFT);
+	assert_int_equal(shared->backed[LEFT - 1].used, SHARED_USABLE);
+	passthrough_free(s.p);
+	free(shared);
+}
+
 static void
 ignores_answers_to_nothing(void **state)
 {
@@ -486,6 +575,8 @@ main(void)
 		     keeps_the_number_while_it_is_open),
 		TEST("what a busy supervisor was not told is told later, and before anything else",
 		     offers_nothing_before_the_last_was_closed),
+		TEST("what hundreds of images had before is asked for as fast as it is answered",
+		     asks_for_no_more_than_can_be_answered),
 		TEST("an image that was replaced is not registered while the old file is open",
 		     offers_no_other_file_while_one_is_open),
 		TEST("an image that was away is not read from the file that it had before",
