@@ -343,19 +343,39 @@ mountpoint_release(struct mountpoint *m)
 	close_keep_errno(steal_fd(&m->abort));
 }
 
+/*
+ * fusectl has its place where systemd, or an admin, has mounted it; elsewhere, as in most containers,
+ * it is mounted nowhere for this moment.
+ */
+static int
+open_abort(const char *device)
+{
+	const char *colon = strchr(device, ':'), *number = colon != NULL ? colon + 1 : "";
+	CLEANUP_FREE char *usual = xasprintf("/sys/fs/fuse/connections/%s/abort", number);
+	CLEANUP_FREE char *path = xasprintf("%s/abort", number);
+	CLEANUP_FD int fs = -1, dir = -1;
+	int fd = open(usual, O_WRONLY | O_CLOEXEC);
+
+	/* Later, when it is mounted anew, these calls are not ours to make. */
+	if (fd >= 0 || geteuid() != 0)
+		return fd;
+	fs = fsopen("fusectl", FSOPEN_CLOEXEC);
+	if (fs < 0 || fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) != 0)
+		return -1;
+	dir = fsmount(fs, FSMOUNT_CLOEXEC, 0);
+	return dir < 0 ? -1 : openat(dir, path, O_WRONLY | O_CLOEXEC);
+}
+
 /* Opened when it is mounted, as root; the user may not. */
 static void
 open_controls(struct mountpoint *m)
 {
-	const char *colon = strchr(m->device, ':');
 	CLEANUP_FREE char *read_ahead = xasprintf("/sys/class/bdi/%s/read_ahead_kb", m->device);
-	CLEANUP_FREE char *abort = xasprintf("/sys/fs/fuse/connections/%s/abort",
-					     colon != NULL ? colon + 1 : "");
 
 	close_keep_errno(m->read_ahead);
 	m->read_ahead = open(read_ahead, O_WRONLY | O_CLOEXEC);
 	close_keep_errno(m->abort);
-	m->abort = open(abort, O_WRONLY | O_CLOEXEC);
+	m->abort = open_abort(m->device);
 }
 
 int

@@ -48,8 +48,8 @@ bool mountpoint_is_mounted(const struct mountpoint *m);
 
 /*
  * Ends the connection behind our mount, whoever else has a descriptor of it: all that wait get
- * ENOTCONN.  The mount stays.  Where there is no fusectl, as in a container, and for a mount that
- * was made anew without being root, nothing happens if it cannot be named any more (detached,
+ * ENOTCONN.  The mount stays.  For a mount that was made anew without being root, and where fusectl
+ * can neither be reached nor be mounted, nothing happens if it cannot be named any more (detached,
  * covered).  CAP_SYS_ADMIN.
  */
 void mountpoint_cut(const struct mountpoint *m);

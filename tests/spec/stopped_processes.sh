@@ -5,11 +5,15 @@
 # time limit: 300 s
 
 here=$(cd "$(dirname "$0")" && pwd)
+. "$here/../lib/ownmounts.sh"
 . "$here/../lib/tap.sh"
 . "$here/../lib/pki.sh"
 need root fuse openssl setpriv python3
 . "$here/../lib/mount.sh"
 . "$here/../lib/tiny.sh"
+
+# As in a container; process.sh and takeover.sh have it.
+[ -z "${VMI_OWN_MOUNTS:-}" ] || umount -l /sys/fs/fuse/connections 2>/dev/null
 
 tiny_up event_command=/bin/true event_user=nobody
 tiny_subscribe
