@@ -36,25 +36,29 @@ enum { NOTES_MAX = 1000 };		/* at a time: more than a socket holds */
 
 /* ---- starting ------------------------------------------------------------------------------- */
 
+static void
+list_fds(const struct supervisor_setup *setup, int fds[N_WORKER_FDS])
+{
+	fds[WORKER_FD_NOTES] = -1;
+	fds[WORKER_FD_CONTROL] = setup->control_socket;
+	fds[WORKER_FD_STARTER] = starter_fd(setup->starter);
+	fds[WORKER_FD_RUNNER] = setup->runner != NULL ? runner_fd(setup->runner) : -1;
+	fds[WORKER_FD_SHARED] = setup->shared_fd;
+	fds[WORKER_FD_READ_AHEAD] = setup->mountpoint->read_ahead;
+	fds[WORKER_FD_LOCK] = setup->lock;
+	fds[WORKER_FD_BOARD] = setup->board_fd;
+}
+
 static int
 start_process(struct supervisor *s, struct workerproc *p, enum keeper_program which,
 	      struct err *err)
 {
-	const struct supervisor_setup *setup = s->setup;
-	int fds[N_WORKER_FDS] = {
-		[WORKER_FD_NOTES] = -1,
-		[WORKER_FD_CONTROL] = setup->control_socket,
-		[WORKER_FD_STARTER] = starter_fd(setup->starter),
-		[WORKER_FD_RUNNER] = setup->runner != NULL ? runner_fd(setup->runner) : -1,
-		[WORKER_FD_SHARED] = setup->shared_fd,
-		[WORKER_FD_READ_AHEAD] = setup->mountpoint->read_ahead,
-		[WORKER_FD_LOCK] = setup->lock,
-		[WORKER_FD_BOARD] = setup->board_fd,
-	};
+	int fds[N_WORKER_FDS];
 
 	if (s->keeper_gone)
 		return err_set(err, EPIPE, "no worker can be started any more: its keeper has ended");
-	return workerproc_start(p, setup->keeper, which, fds, err);
+	list_fds(s->setup, fds);
+	return workerproc_start(p, s->setup->keeper, which, fds, err);
 }
 
 /* The first one, and what nobody can mend, end the mount. */
@@ -233,26 +237,23 @@ refuse_exchange(struct supervisor *s)
 	succession_show(s);
 }
 
-void
-succession_exchange(struct supervisor *s)
+static bool
+is_exchanging(const struct supervisor *s)
 {
-	struct workerproc *p;
+	return s->next.step != PROC_NONE || s->now.step == PROC_LEAVING || s->now.on_disk;
+}
+
+/* If there is no worker, one waits to be started again: now, and from the disk. */
+static void
+begin_exchange(struct supervisor *s)
+{
+	struct workerproc *p = s->now.pid != 0 ? &s->next : &s->now;
 	struct err err;
 
-	if (s->state != SERVING || s->next.step != PROC_NONE || s->now.step == PROC_LEAVING) {
-		refuse_exchange(s);
-		return;
-	}
+	s->exchange_due = false;
 	log_info("exchanging the worker");
 	s->shown.exchanges++;
 	note_exchange(s, "");
-	if (s->now.pid != 0 && s->now.step != PROC_SERVING) {
-		err_set(&err, EBUSY, "the worker is just being started");
-		exchange_failed(s, &err);
-		return;
-	}
-	/* If there is none, it waits to be started again: now, and from the disk. */
-	p = s->now.pid != 0 ? &s->next : &s->now;
 	if (start_process(s, p, KEEPER_ON_DISK, &err) != 0) {
 		exchange_failed(s, &err);
 		return;
@@ -260,6 +261,18 @@ succession_exchange(struct supervisor *s)
 	if (p == &s->now)
 		s->start_at = 0;
 	succession_show(s);
+}
+
+/* A worker that is just being started is none to go on with: it is waited for. */
+void
+succession_exchange(struct supervisor *s)
+{
+	if (s->state != SERVING || is_exchanging(s))
+		refuse_exchange(s);
+	else if (s->now.pid != 0 && s->now.step != PROC_SERVING)
+		s->exchange_due = true;
+	else
+		begin_exchange(s);
 }
 
 /* The other one is loaded: the one that works makes room. */
@@ -320,6 +333,8 @@ take_ready(struct supervisor *s, struct workerproc *p)
 	else
 		log_info("serving '%s' again", s->setup->mountpoint->path);
 	succession_show(s);
+	if (s->exchange_due)
+		succession_exchange(s);
 }
 
 static void

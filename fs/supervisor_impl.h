@@ -43,6 +43,7 @@ struct supervisor {
 	struct stuck stuck;
 	long long outage_at;		/* readers have waited long enough; 0: they need not wait */
 	long long show_at;		/* run_dir/worker could not be written: again; 0: it was */
+	bool exchange_due;		/* as soon as a worker serves */
 	bool reload_due;		/* the next one that serves has read an older configuration */
 	struct worker_state shown;
 };

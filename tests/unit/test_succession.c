@@ -561,6 +561,49 @@ reload_while_another_is_tried(void **state)
 	close(bed->s.now.notes);
 }
 
+/* ---- an exchange is asked for while nobody serves --------------------------------------------- */
+
+static void
+exchange_waits_for_a_worker(void **state)
+{
+	struct bed *bed = *state;
+	int theirs = prepares(bed, 120);
+	struct worker_state told;
+
+	bed->s.served = true;
+	bed->s.keeper_gone = true;	/* it comes to nothing, but it is tried */
+	succession_exchange(&bed->s);
+	succession_show(&bed->s);
+	assert_int_equal(worker_state_read(bed->dir, &told), 0);
+	assert_int_equal(told.exchanges, 0);
+	assert_int_equal(told.exchanges_refused, 0);
+	close(bed->s.now.notes);
+	close(theirs);
+	theirs = say(&bed->s.now, NOTE_READY);
+	bed->s.now.step = PROC_CONNECTED;
+	succession_take_notes(&bed->s, &bed->s.now);
+	assert_int_equal(bed->s.now.step, PROC_SERVING);
+	assert_int_equal(worker_state_read(bed->dir, &told), 0);
+	assert_int_equal(told.exchanges, 1);
+	assert_string_equal(told.exchange,
+			    "no worker can be started any more: its keeper has ended");
+	/* Once. */
+	assert_false(bed->s.exchange_due);
+	over(bed, theirs);
+}
+
+static void
+while_the_new_one_prepares(void **state)
+{
+	struct bed *bed = *state;
+	int theirs = prepares(bed, 120);
+
+	bed->s.now.on_disk = true;
+	assert_refused(bed);
+	assert_false(bed->s.exchange_due);
+	over(bed, theirs);
+}
+
 /* ---- run_dir/worker cannot be written -------------------------------------------------------- */
 
 static int64_t
@@ -603,6 +646,9 @@ main(void)
 		     while_another_is_tried),
 		TEST("P18 and while the worker leaves", while_the_one_before_leaves),
 		TEST("P18 and before the mount is usable", before_the_mount_is_usable),
+		TEST("P18 and while the new program prepares itself", while_the_new_one_prepares),
+		TEST("P18 one that is asked for while a worker is started begins when that one serves",
+		     exchange_waits_for_a_worker),
 		TEST("a mount that cannot be looked at for want of files is not given up for that",
 		     while_files_are_short),
 		TEST("nor is one that was unmounted to be made anew", after_it_was_unmounted_by_ourselves),
