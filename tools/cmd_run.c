@@ -415,7 +415,12 @@ cmd_replay(struct ctl *ctl, const struct options *opt, char **args, size_t n)
 
 /* ---- reload ---------------------------------------------------------------------------------- */
 
-enum { EXCHANGE_RUNS = 1, EXCHANGE_MS = 90000, EXCHANGE_STEP_MS = 50 };
+enum {
+	EXCHANGE_RUNS = 1,
+	EXCHANGE_MS = 90000,
+	EXCHANGE_STEP_MS = 50,
+	WORKER_MS = 5000,	/* one that has died is followed by the next within seconds */
+};
 
 static int
 refuse_exchange(const char *why, struct err *err)
@@ -423,16 +428,37 @@ refuse_exchange(const char *why, struct err *err)
 	return err_refuse(err, CODE_BUSY, "the program cannot be exchanged now, because %s", why);
 }
 
+/*
+ * There is one, or about to be: it takes the request when it serves.  Its socket is not tried each time:
+ * without a worker nobody takes what is queued there, and there is little room.
+ */
 static int
-ask_for_exchange(struct ctl *ctl, struct worker_state *state, struct err *err)
+wait_for_worker(struct ctl *ctl, struct worker_state *state, struct err *err)
 {
+	long long until = io_monotonic_ms() + WORKER_MS;
 	int rc;
 
 	if (!find_worker_state(ctl, state))
 		return err_set(err, ENOTCONN, "the daemon is not running");
-	if (worker_state_is_down(state))
-		return err_refuse(err, CODE_BUSY, "there is no worker to be exchanged: send USR2 to "
-				  "process %" PRId64, state->supervisor);
+	while (worker_state_is_down(state)) {
+		if (io_monotonic_ms() >= until)
+			return err_refuse(err, CODE_BUSY, "there is no worker to be exchanged: "
+					  "send USR2 to process %" PRId64, state->supervisor);
+		poll(NULL, 0, EXCHANGE_STEP_MS);
+		rc = worker_state_read(ctl->conf->run_dir, state);
+		if (rc != 0)
+			return err_set(err, -rc, "the daemon has ended");
+	}
+	return 0;
+}
+
+static int
+ask_for_exchange(struct ctl *ctl, struct worker_state *state, struct err *err)
+{
+	int rc = wait_for_worker(ctl, state, err);
+
+	if (rc != 0)
+		return rc;
 	rc = control_call(ctl->conf, "exchange", NULL, NULL, NULL, err);
 	/* It answers first, so that it was on its way for another's request. */
 	return rc == -ECONNRESET ? refuse_exchange("the one that was asked is just leaving", err) : rc;

@@ -187,6 +187,24 @@ downgrade() {
 }
 check 'P19 a program that is older than the state refuses it, and changes nothing' downgrade
 
+# ---- between two workers -------------------------------------------------------------------------------
+
+# It has died more than once, so that the next one is not started at once.
+dies() {
+	local worker
+
+	[ "$(worker_is state)" != waiting ] || return 0
+	worker=$(worker_is worker)
+	[ "${worker:-0}" -gt 0 ] && kill -KILL "$worker"
+	return 1
+}
+between_two() {
+	wait_for "$VMI_PATIENCE" dies || { echo 'it dies, and is there'; return 1; }
+	ctl -q reload --binary || return 1
+	[ "$(worker_is state) $(worker_is exchanges) $(worker_is exchange)" = 'serving 1 done' ]
+}
+check 'P18 who asks for an exchange while there is no worker gets it when there is one' between_two
+
 # ---- two exchanges at a time ---------------------------------------------------------------------------
 
 is_trying() {
