@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "cleanup.h"
 #include "io.h"
 #include "log.h"
 #include "plan.h"
@@ -204,14 +205,27 @@ engine_request(struct engine *e, const struct digest *d, bool retry)
 	object_row_release(&row);
 }
 
+/* Whatever made somebody look: that there is no file is all that can be said of it. */
+static bool
+is_gone(struct engine *e, const struct digest *d)
+{
+	CLEANUP_FD int fd = store_object_open(e->config.store, d, 0, NULL);
+
+	return fd == -ENOENT;
+}
+
 void
 engine_handle_damage(struct engine *e, const struct digest *d, const char *why)
 {
+	bool gone = is_gone(e, d);
 	char hex[DIGEST_HEX + 1];
 	struct err err = { 0 };
 
+	if (gone)
+		why = "the file is not in the cache directory";
 	digest_hex(d, hex);
-	log_error("code %d: %s: %s; moved to quarantine, to be fetched anew", CODE_CORRUPT, hex, why);
+	log_error("code %d: %s: %s; %sto be fetched anew", CODE_CORRUPT, hex, why,
+		  gone ? "" : "moved to quarantine, ");
 	/* The row first: a crash in between leaves a file that the next start looks at again. */
 	if (catalogue_begin(e->catalogue, &err) != 0 ||
 	    catalogue_object_lost(e->catalogue, d, why, stamp_now(), &err) != 0 ||

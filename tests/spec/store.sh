@@ -330,6 +330,10 @@ check 'B10 a stored file that was cut short is noticed when it is opened, and fe
 check 'B10 so is one that is empty' spoiled_and_read emptied
 check 'B11 a stored file that has grown is noticed and fetched again' spoiled_and_read extended
 check 'B12 a stored file that is gone is fetched again' spoiled_and_read deleted
+check 'B12 the log says that it is gone' \
+    grep "$(basename "$(object_of deleted)").*not in the cache directory" "$LOG"
+check_not 'B12 and not that anything was moved' \
+    grep "$(basename "$(object_of deleted)").*moved to quarantine" "$LOG"
 check 'B13 a directory in its place is put aside, and the image fetched again' spoiled_and_read directory
 check 'B13 a FIFO in its place holds nobody up' spoiled_and_read fifo
 check 'B13 a device in its place is not opened' spoiled_and_read device
