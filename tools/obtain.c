@@ -67,16 +67,35 @@ obtain_release(struct obtain_list *list)
 	list->n = 0;
 }
 
+/* A row may say that it is here, and its file may have been removed behind our back. */
+static int
+is_stored(struct ctl *ctl, const struct object_row *object, bool *stored, struct err *err)
+{
+	int64_t blocks;
+	int rc = 0;
+
+	*stored = false;
+	if (object->state != OBJECT_VERIFIED)
+		return 0;
+	rc = ctl_open_store(ctl, false, err);
+	if (rc == 0)
+		*stored = store_object_stat(ctl->store, &object->digest, object->size, &blocks);
+	return rc;
+}
+
 static int
 add_version(struct ctl *ctl, struct obtain_list *list, const struct image_row *row,
 	    const struct image_meta *meta, struct err *err)
 {
 	const char *name = row->meta.value[FIELD_ID];
 	struct object_row object = { 0 };
+	bool stored = false;
 	int rc;
 
 	rc = catalogue_object_get(ctl->catalogue, &meta->sha512, &object, err);
-	if (rc == 0 && object.state != OBJECT_VERIFIED) {
+	if (rc == 0)
+		rc = is_stored(ctl, &object, &stored, err);
+	if (rc == 0 && !stored) {
 		if (row->selected)
 			obtain_add(list, name, &meta->sha512, meta->size);
 		else

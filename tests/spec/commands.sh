@@ -256,6 +256,21 @@ rm "$(object "$hash")"
 check_status 'verify finds a file that is gone' 1 ctl -q verify $ONE
 ctl -q verify --fix >/dev/null 2>&1
 check 'and --fix brings it back' cmp "$(object "$hash")" "$WWW/one"
+rm "$(object "$hash")"
+check_like 'B12 fetch notices a file that is gone, whatever its row says' "'$ONE' fetched and verified" "$(ctl fetch $ONE)"
+check 'B12 and brings it back' cmp "$(object "$hash")" "$WWW/one"
+rm "$(object "$hash")"
+check 'B12 get fetches what is gone' ctl -q get $ONE "$SITE/copy"
+check 'B12 and copies it' cmp "$SITE/copy" "$WWW/one"
+rm "$(object "$hash")"
+mv "$WWW/one" "$WWW/away"
+check_status 'B12 where it cannot be had get fails' 5 ctl -q get $ONE "$SITE/copy"
+check_like 'B12 and says why' "$WWW/one" "$(ctl -q get $ONE "$SITE/copy" 2>&1)"
+ctl -q deselect $ONE
+check_like 'B12 of an image that is not selected any more get says what to do' "vmimagectl select" \
+    "$(ctl -q get $ONE "$SITE/copy" 2>&1)"
+mv "$WWW/away" "$WWW/one"
+ctl -q select $ONE && ctl -q fetch $ONE
 check 'evict drops a file' ctl evict $ONE
 check 'it is gone' test ! -e "$(object "$hash")"
 check_is 'and the image is selected, not verified' selected "$(json '.images[].state' show $ONE)"

@@ -294,7 +294,8 @@ fi
 # ---- files that were changed behind our back ----------------------------------------------------------------
 
 images_up
-for name in truncated emptied extended deleted directory fifo device link held larger other-bytes foreign; do
+for name in truncated emptied extended deleted directory fifo device link held larger other-bytes foreign \
+    fetched got; do
 	image_add "$name" ok
 done
 images_subscribe
@@ -338,6 +339,14 @@ check 'B13 a directory in its place is put aside, and the image fetched again' s
 check 'B13 a FIFO in its place holds nobody up' spoiled_and_read fifo
 check 'B13 a device in its place is not opened' spoiled_and_read device
 check 'B13 a symbolic link in its place is not followed' spoiled_and_read link
+gone_and() {
+	reads "$1" --mode pread && wait_for "$VMI_PATIENCE" state_is "$1" verified && rm "$(object_of "$1")"
+}
+gone_and fetched && gone_and got || bail 'no images'
+check_like 'B12 fetch notices that a stored file is gone' "'fetched' fetched and verified" "$(ctl fetch fetched)"
+check 'B12 and has it fetched again' object_is_whole fetched
+check 'B12 get has what is gone fetched again' ctl -q get got "$SITE/got"
+check 'B12 and copies it' cmp "$SITE/got" "$WWW/got"
 check_is 'B10 B11 what was in the way is kept' 3 \
     "$(for name in truncated emptied extended; do quarantined "$(basename "$(object_of $name)")"; done | awk '{ n += $1 } END { print n }')"
 
