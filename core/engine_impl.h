@@ -196,9 +196,14 @@ uint64_t engine_last_shown(struct engine *e);
 void engine_post(struct engine *e, enum inbox_kind kind, const struct digest *d, int64_t first,
 		 int64_t n, const struct err *why);
 
-/* engine_wants.c */
+/*
+ * engine_wants.c.  lose_object: the part of handle_damage that comes before rows are shown; false: its
+ * row cannot be changed, and nothing is; said: what is to be told of it.
+ */
 void engine_request(struct engine *e, const struct digest *d, bool retry);
 void engine_handle_damage(struct engine *e, const struct digest *d, const char *why);
+bool engine_lose_object(struct engine *e, const struct digest *d, const char *why,
+			struct err *said);
 void engine_prefetch(struct engine *e, const struct object_row *row);
 void engine_begin_rebuild(struct engine *e, const struct object_row *row, const struct err *why);
 void engine_rebuilt(struct engine *e, struct pass *pass);
@@ -277,6 +282,9 @@ struct evict_item;
 int engine_evict(struct engine *e, const struct digest *d, struct err *err);
 int engine_evict_items(struct engine *e, struct evict_item *items, size_t n, struct err *err);
 void engine_finish_leaving(struct engine *e);	/* what a crash cut */
+
+/* engine_lost.c: rows of files that others removed, when they have been counted.  True: there are more. */
+bool engine_note_lost(struct engine *e);
 
 /* engine_sources.c: where the bytes of an image, and of its tree, can come from. */
 struct sources {

@@ -162,6 +162,8 @@ recount(struct engine *e)
 	e->room.counted_at = now;
 	if (store_recount(e->config.store, &err) != 0)
 		log_err(LOG_LVL_ERROR, "cache directory", &err);
+	else if (engine_note_lost(e))
+		e->room.counted_at = now - RECOUNT_MS;	/* the next check goes on */
 }
 
 static void

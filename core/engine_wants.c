@@ -214,8 +214,8 @@ is_gone(struct engine *e, const struct digest *d)
 	return fd == -ENOENT;
 }
 
-void
-engine_handle_damage(struct engine *e, const struct digest *d, const char *why)
+bool
+engine_lose_object(struct engine *e, const struct digest *d, const char *why, struct err *said)
 {
 	bool gone = is_gone(e, d);
 	char hex[DIGEST_HEX + 1];
@@ -232,14 +232,24 @@ engine_handle_damage(struct engine *e, const struct digest *d, const char *why)
 	    catalogue_commit(e->catalogue, &err) != 0) {
 		catalogue_rollback(e->catalogue);
 		log_err(LOG_LVL_ERROR, hex, &err);
-		return;
+		return false;
 	}
 	if (store_quarantine_object(e->config.store, d, &err) != 0 && err.rc != -ENOENT)
 		log_err(LOG_LVL_ERROR, hex, &err);
 	engine_drop_heal(e, d);
 	engine_tell_lost(e, d);
+	err_refuse(said, CODE_CORRUPT, "%s", why);
+	return true;
+}
+
+void
+engine_handle_damage(struct engine *e, const struct digest *d, const char *why)
+{
+	struct err err = { 0 };
+
+	if (!engine_lose_object(e, d, why, &err))
+		return;
 	engine_rows_changed(e);
-	err_refuse(&err, CODE_CORRUPT, "%s", why);
 	engine_drop_examination(e, d, &err);
 }
 

@@ -219,6 +219,7 @@ void store_measure(struct store *s, const struct digest *d);
 
 struct store_bytes {
 	int64_t object, partial, promised;
+	bool stored;			/* there was an object when it was measured last */
 };
 struct store_bytes store_bytes(struct store *s, const struct digest *d);
 

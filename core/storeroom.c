@@ -279,7 +279,7 @@ store_bytes(struct store *s, const struct digest *d)
 		e = ledger_get(s->ledger, d);
 	pthread_mutex_unlock(&s->room);
 	e.promised = e.promised > e.partial ? e.promised - e.partial : 0;
-	return (struct store_bytes){ e.object, e.partial, e.promised };
+	return (struct store_bytes){ e.object, e.partial, e.promised, e.stored };
 }
 
 /* ---- is there room? -------------------------------------------------------------------------- */
