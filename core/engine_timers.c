@@ -122,18 +122,20 @@ name_of(enum starter_task task)
 	return task == STARTER_UPDATE ? "update" : "recheck";
 }
 
-static void
+/* False: the last one still runs, or there is none to be had now. */
+static bool
 start(struct engine *e, enum starter_task task, struct updater *u)
 {
 	struct err err = { 0 };
 
 	if (u->id != 0)
-		return;
+		return false;
 	u->since = io_monotonic_ms();
 	if (starter_run(e->config.starter, STARTER_UPDATER, (int)task, NULL, 0, &u->id, &err) != 0) {
 		u->id = 0;
 		log_err(LOG_LVL_ERROR, name_of(task), &err);
 	}
+	return u->id != 0;
 }
 
 /* One that hangs, in a trust directory whose server does not answer, is not to be the last one. */
@@ -181,6 +183,24 @@ check(struct engine *e)
 	engine_count_rows(e);
 }
 
+/* One that did not begin is no update: it is tried again as often as rows are looked at. */
+static void
+update(struct engine *e, int64_t clock)
+{
+	const struct conf *conf = engine_conf(e);
+	bool began = start(e, STARTER_UPDATE, &e->updater);
+	int64_t wait = conf->update_interval;
+
+	if (!began && conf->expire_interval < wait)
+		wait = conf->expire_interval;
+	e->next_update = clock + wait;
+	pthread_mutex_lock(&e->lock);
+	if (began)
+		e->status.last_update = clock;
+	e->status.next_update = e->next_update;
+	pthread_mutex_unlock(&e->lock);
+}
+
 void
 engine_timers_run(struct engine *e)
 {
@@ -193,14 +213,8 @@ engine_timers_run(struct engine *e)
 		expire(e);
 	if (e->next_update > clock + engine_conf(e)->update_interval)
 		e->next_update = clock;		/* it was set back */
-	if (e->next_update > 0 && clock >= e->next_update) {
-		start(e, STARTER_UPDATE, &e->updater);
-		e->next_update = clock + engine_conf(e)->update_interval;
-		pthread_mutex_lock(&e->lock);
-		e->status.last_update = clock;
-		e->status.next_update = e->next_update;
-		pthread_mutex_unlock(&e->lock);
-	}
+	if (e->next_update > 0 && clock >= e->next_update)
+		update(e, clock);
 	if (now >= e->next_check) {
 		e->next_check = now + engine_conf(e)->expire_interval * 1000;
 		check(e);
