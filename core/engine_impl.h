@@ -52,7 +52,8 @@ struct inbox_item {
  *   state     lazy      file
  *   QUEUED    NULL      NULL
  *   ROOTING   set       NULL
- *   SERVING, CHECKING, STORED  set  set
+ *   SERVING, CHECKING  set    set
+ *   STORED    set       set; lazy is NULL if another job had fetched it
  *   BACKOFF   NULL      NULL
  */
 enum lazyjob_state {

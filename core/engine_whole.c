@@ -142,30 +142,60 @@ accuse(struct engine *e, struct lazyjob *job, const struct err *why)
 		engine_drop_unwanted(e);
 }
 
+/*
+ * The row cannot be written now: as with any file that is the object already, it is tried again,
+ * and readers have the file meanwhile.
+ */
+static void
+keep_orphan(struct engine *e, const struct pass *pass, struct lazyjob *job)
+{
+	struct object_row row = { .digest = pass->digest, .size = pass->size };
+
+	if (job == NULL)
+		job = engine_add_lazyjob(e, &row);
+	job->root = pass->tree;
+	pthread_rwlock_wrlock(&e->lazies);
+	job->file = blockfile_ref(pass->file);
+	pthread_rwlock_unlock(&e->lazies);
+	job->state = LAZYJOB_STORED;
+	job->retry_at = io_monotonic_ms() + LIMIT_BACKOFF_MIN_MS;
+	if (job->waiting && e->config.daemon) {
+		job->waiting = false;
+		engine_answer(e, &job->digest, 0, job->file, NULL);
+	}
+}
+
 /* A job that ended while its file became the object: the object counts if anybody wants it. */
 static void
 settle_orphan(struct engine *e, const struct pass *pass, struct lazyjob *job)
 {
+	bool waiting = job != NULL && (job->waiting || job->asked), wanted = true;
+	char hex[DIGEST_HEX + 1];
 	struct object_row row;
 	struct err err = { 0 };
-	bool wanted = false, waiting = job != NULL && (job->waiting || job->asked);
 	int rc;
 
 	if (pass->rc != 0)
 		return;
-	rc = catalogue_object_get(e->catalogue, &pass->digest, &row, &err);
-	if (rc == 0) {
-		wanted = row.wanted;
-		object_row_release(&row);
-	}
-	/* A catalogue that cannot answer now says nothing: the next start looks at the file. */
-	if (!wanted && (rc == 0 || rc == -ENOENT) &&
-	    store_object_remove(e->config.store, &pass->digest, &err) != 0)
-		log_err(LOG_LVL_ERROR, "cache directory", &err);
-	if (wanted && catalogue_object_verified(e->catalogue, &pass->digest, &pass->tree,
-						stamp_now(), &err) != 0)
-		log_err(LOG_LVL_ERROR, "catalogue", &err);
 	blockfile_set_complete(pass->file);
+	rc = catalogue_object_get(e->catalogue, &pass->digest, &row, &err);
+	/* A catalogue that cannot answer now says nothing. */
+	if (rc == 0)
+		wanted = row.wanted;
+	else if (rc == -ENOENT)
+		wanted = false;
+	object_row_release(&row);
+	if (wanted && rc == 0)
+		rc = catalogue_object_verified(e->catalogue, &pass->digest, &pass->tree,
+					       stamp_now(), &err);
+	if (wanted && rc != 0) {
+		digest_hex(&pass->digest, hex);
+		log_err(LOG_LVL_ERROR, hex, &err);
+		keep_orphan(e, pass, job);
+		return;
+	}
+	if (!wanted && store_object_remove(e->config.store, &pass->digest, &err) != 0)
+		log_err(LOG_LVL_ERROR, "cache directory", &err);
 	engine_rows_changed(e);
 	/* One that came after it has waited for the pass, and has nothing to fetch. */
 	if (job != NULL)

@@ -15,6 +15,7 @@
 #include "core/io.h"
 #include "core/passes.h"
 #include "core/store.h"
+#include "core/stored.h"
 
 enum { PATIENCE_MS = 20000 };
 
@@ -580,6 +581,82 @@ lists_come(void **state)
 	assert_true(is_verified(b, 'a') && is_verified(b, 'b'));
 }
 
+/* The pass that ends with this: its bytes were right, and are the object. */
+static void
+end_commit(struct bed *b, char letter)
+{
+	struct digest d = digest_for(letter);
+	unsigned char bytes[2048];
+	struct pass *pass = pass_new(PASS_COMMIT, &d, (int64_t)bytes_of(letter, bytes));
+
+	put_file(b, letter, true);
+	if (stored_rebuild(b->store, &d, pass->size, NULL, NULL, NULL, &pass->tree, &pass->file,
+			   &b->f->err) != 0)
+		fail_msg("%s", b->f->err.text);
+	engine_committed(b->e, pass);
+	pass_free(pass);
+}
+
+static struct lazyjob *
+lazyjob_of(struct bed *b, char letter)
+{
+	struct digest d = digest_for(letter);
+
+	return engine_find_lazyjob(b->e, &d);
+}
+
+/* Nothing of it is fetched. */
+static void
+assert_is_noted_later(struct bed *b, char letter)
+{
+	struct lazyjob *job = lazyjob_of(b, letter);
+
+	assert_false(is_verified(b, letter));
+	assert_non_null(job);
+	assert_int_equal(job->state, LAZYJOB_STORED);
+	assert_null(job->lazy);
+	assert_in_range(engine_lazyjobs_wait(b->e, io_monotonic_ms()), 1, LIMIT_BACKOFF_MIN_MS);
+	run_sql(b, "DROP TRIGGER full");
+	job->retry_at = 0;
+	engine_run_lazyjobs(b->e);
+	assert_true(is_verified(b, letter) && has_file(b, letter));
+	assert_false(is_fetched(b, letter));
+}
+
+static void
+fetched_by_a_job_that_ended(void **state)
+{
+	struct bed *b = *state;
+
+	publish_true(b, "1", ENTRIES(IMG("a", "1", 'a')));
+	start(b, true);
+	run_sql(b, "CREATE TRIGGER full BEFORE UPDATE ON object BEGIN SELECT RAISE(FAIL, 'full'); END");
+	end_commit(b, 'a');
+	want(b, 'a');
+	assert_answered(b, 1, 0);
+	assert_is_noted_later(b, 'a');
+	assert_int_equal(b->n_answers, 1);
+}
+
+static void
+fetched_before_the_job_began(void **state)
+{
+	struct digest d = digest_for('a');
+	struct bed *b = *state;
+	struct object_row row;
+
+	publish_true(b, "1", ENTRIES(IMG("a", "1", 'a')));
+	start(b, true);
+	assert_int_equal(catalogue_object_get(b->f->c, &d, &row, &b->f->err), 0);
+	engine_add_lazyjob(b->e, &row)->waiting = true;
+	object_row_release(&row);
+	run_sql(b, "CREATE TRIGGER full BEFORE UPDATE ON object BEGIN SELECT RAISE(FAIL, 'full'); END");
+	end_commit(b, 'a');
+	assert_answered(b, 1, 0);
+	assert_is_noted_later(b, 'a');
+	assert_int_equal(b->n_answers, 1);
+}
+
 #define TEST(title, fn) { title, fn, setup, teardown, NULL }
 
 int
@@ -601,6 +678,10 @@ main(void)
 		     other_blocks),
 		TEST("B34 where the row cannot be written readers are served, and it is written later",
 		     row_cannot_be_written),
+		TEST("B34 nor is fetched again what was stored by a job that had ended",
+		     fetched_by_a_job_that_ended),
+		TEST("B34 who asks for it while that ends is served, and its row is written later",
+		     fetched_before_the_job_began),
 		TEST("what had left before its row could say that it is here is kept as what has left,"
 		     " and goes if nobody names it", left_before),
 		TEST("what is hidden with its list is not deleted, and adopted when that is back", hidden),
