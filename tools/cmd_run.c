@@ -429,8 +429,8 @@ refuse_exchange(const char *why, struct err *err)
 }
 
 /*
- * There is one, or about to be: it takes the request when it serves.  Its socket is not tried each time:
- * without a worker nobody takes what is queued there, and there is little room.
+ * There is one, or about to be: it takes the request when it serves.  Its socket is not tried each
+ * time: without a worker nobody takes what is queued there, and there is little room.
  */
 static int
 wait_for_worker(struct ctl *ctl, struct worker_state *state, struct err *err)
