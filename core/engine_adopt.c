@@ -8,6 +8,10 @@
  *   file without row             lost+found; it stays while lists are awaited that may name it
  *   partial of an image that nobody wants any more    goes (engine_linger.c): it is no image yet
  *
+ * A walk that fails, because descriptors were short or the disk had an error, says nothing of what
+ * is missing, and is made once more at the next start.  What lies in the store is looked for row by
+ * row at once, and at each check for as long as that fails, too: it is not to be fetched again.
+ *
  * Lists are awaited when the catalogue was rebuilt and none could be verified, because the CRLs were
  * too old, say.  When they are there again their images are looked for once more, and what lies in
  * the store is not fetched.
@@ -173,6 +177,7 @@ engine_adopt(struct engine *e)
 			    "that no list names stay until then", (long long)e->lists_awaited);
 	if (!look_through(e, a)) {
 		engine_adopt_end(e);
+		e->lists_awaited = -1;		/* file by file, then */
 		return;
 	}
 	for (size_t i = 0; i < a->n; i++) {
@@ -220,6 +225,19 @@ leave(struct engine *e, struct adoption *old)
 	}
 }
 
+static void
+look_at(struct engine *e, struct known *row)
+{
+	int there;
+
+	if (row->verified || row->due || engine_is_fetching(e, &row->digest))
+		return;
+	there = store_object_look(e->config.store, &row->digest, row->size);
+	row->due = there > 0;
+	if (there < 0)
+		e->lists_awaited = -1;		/* to be looked at once more */
+}
+
 /* Nothing is moved: by now others work in the store. */
 void
 engine_adopt_again(struct engine *e)
@@ -237,12 +255,8 @@ engine_adopt_again(struct engine *e)
 	}
 	if (old != NULL)
 		go_on(a, old);
-	for (size_t i = 0; i < a->n; i++) {
-		struct known *row = &a->rows[i];
-
-		row->due = row->due || (!row->verified && adoption_has_object(e, row) &&
-					!engine_is_fetching(e, &row->digest));
-	}
+	for (size_t i = 0; i < a->n; i++)
+		look_at(e, &a->rows[i]);
 	if (old != NULL)
 		leave(e, old);
 	adoption_free(old);

@@ -162,7 +162,7 @@ struct engine {
 	struct room room;
 	struct engine_events *events;	/* engine_events.c; NULL: not a daemon */
 	struct adoption *adoption;	/* engine_adoption.c; NULL: nothing is to be adopted */
-	int64_t lists_awaited;		/* when the store was looked through last */
+	int64_t lists_awaited;		/* when the store was looked through last; -1: it was not */
 	struct clock_watch clock;
 	bool starter_gone;		/* its socket is at its end: always readable */
 };
@@ -350,7 +350,8 @@ void engine_events_end(struct engine *e);
 
 /* engine_adopt.c: store and catalogue brought together at the start. */
 void engine_adopt(struct engine *e);
-void engine_adopt_again(struct engine *e);	/* if lists have come that were awaited */
+/* If lists have come that were awaited, or the store or the rows could not be looked at before. */
+void engine_adopt_again(struct engine *e);
 
 /*
  * engine_adoption.c: what lies in the store and is to be hashed before its row may say so.  first:

@@ -172,6 +172,9 @@ static void
 check(struct engine *e)
 {
 	engine_events_keep(e);
+	/* The store could not be looked at, or the rows. */
+	if (e->lists_awaited < 0)
+		engine_look(e);
 	end_hung(e, STARTER_UPDATE, &e->updater);
 	end_hung(e, STARTER_RECHECK, &e->rechecker);
 	start(e, STARTER_RECHECK, &e->rechecker);
@@ -267,6 +270,10 @@ prefetch_one(void *arg, const struct object_row *row)
 		return 0;
 	if (!plan_prefetch(engine_conf(e), row, row->pending, engine_has_handlers(e)) &&
 	    !is_partial(row))
+		return 0;
+	/* Whether it lies here cannot be seen now. */
+	if (e->lists_awaited < 0 &&
+	    store_object_look(e->config.store, &row->digest, row->size) < 0)
 		return 0;
 	if (!engine_is_fetching(e, &row->digest) && !engine_is_to_adopt(e, &row->digest))
 		engine_prefetch(e, row);

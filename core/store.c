@@ -472,18 +472,39 @@ store_object_open_rw(struct store *s, const struct digest *d, int64_t size, stru
 	return open_object(s, d, size, O_RDWR, err);
 }
 
-bool
-store_object_stat(struct store *s, const struct digest *d, int64_t size, int64_t *blocks)
+/* As store_object_look(). */
+static int
+look_at_object(struct store *s, const struct digest *d, int64_t size, struct stat *st)
 {
 	CLEANUP_FD int shard = -1;
 	char hex[DIGEST_HEX + 1];
-	struct stat st;
+	int rc = 0;
 
 	digest_hex(d, hex);
 	shard = store_shard(s, hex, false);
-	if (shard < 0 || fstatat(shard, hex, &st, AT_SYMLINK_NOFOLLOW) != 0)
-		return false;
-	if (!S_ISREG(st.st_mode) || st.st_size != size)
+	if (shard < 0)
+		rc = shard;
+	else if (fstatat(shard, hex, st, AT_SYMLINK_NOFOLLOW) != 0)
+		rc = -errno;
+	if (rc == -ENOENT || rc == -ENOTDIR || rc == -ELOOP)
+		return 0;
+	return rc != 0 ? rc : S_ISREG(st->st_mode) && st->st_size == size;
+}
+
+int
+store_object_look(struct store *s, const struct digest *d, int64_t size)
+{
+	struct stat st;
+
+	return look_at_object(s, d, size, &st);
+}
+
+bool
+store_object_stat(struct store *s, const struct digest *d, int64_t size, int64_t *blocks)
+{
+	struct stat st;
+
+	if (look_at_object(s, d, size, &st) != 1)
 		return false;
 	/* Small files live inside their inode on some file systems, and have no blocks. */
 	*blocks = st.st_blocks > 0 ? (int64_t)st.st_blocks : (size + 511) / 512;

@@ -73,8 +73,13 @@ store_object_is_bad(int rc)
 	return rc == -ENOENT || rc == -EBADMSG;
 }
 
-/* The space it takes, in 512-byte blocks, never 0; false if it is absent or wrong. */
+/*
+ * The space it takes, in 512-byte blocks, never 0; false if it is absent or wrong, or cannot be
+ * looked at now.
+ */
 bool store_object_stat(struct store *s, const struct digest *d, int64_t size, int64_t *blocks);
+/* 1: it is there.  0: it is absent or wrong.  Negative: it cannot be looked at now. */
+int store_object_look(struct store *s, const struct digest *d, int64_t size);
 
 /*
  * Takes cache_size and cache_min_free anew; what else of the store is configured stays until it is

@@ -1,12 +1,73 @@
 /*
- * test_engine_adopt_faults.c - what lies in the store is not fetched again, though its row cannot be
- * written just now.
+ * test_engine_adopt_faults.c - what lies in the store is not fetched again, though the store cannot
+ * be looked at just now, or its row not be written.
  */
 #include "config.h"
 
 #include "tests/unit/adoptbed.h"
 
+#include <sys/socket.h>
+
+#include "core/starter.h"
 #include "core/stored.h"
+
+static void
+assert_is_adopted(struct bed *b, char letter)
+{
+	assert_true(is_being_hashed(b, letter));
+	assert_false(is_fetched(b, letter));
+	end_pass(b);
+	assert_true(is_verified(b, letter) && has_file(b, letter));
+}
+
+static void
+walk_fails(void **state)
+{
+	struct bed *b = *state;
+	struct rlimit before;
+
+	publish_true(b, "1", ENTRIES(IMG("a", "1", 'a')));
+	b->f->conf.prefetch = PREFETCH_ALWAYS;
+	start(b, true);
+	put_file(b, 'a', true);
+	/* No row names this one: a walk would move it, a later look does not. */
+	put_file(b, 'b', true);
+	run_short_of_files(&before);
+	engine_adopt(b->e);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_null(b->e->adoption);
+	engine_look(b->e);
+	assert_is_adopted(b, 'a');
+	assert_true(has_file(b, 'b'));
+}
+
+static void
+nothing_can_be_looked_at(void **state)
+{
+	struct bed *b = *state;
+	struct rlimit before;
+	int pair[2];
+
+	publish_true(b, "1", ENTRIES(IMG("a", "1", 'a'), IMG("c", "1", 'c')));
+	b->f->conf.prefetch = PREFETCH_ALWAYS;
+	start(b, true);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	b->e->config.starter = starter_adopt(pair[0]);
+	put_file(b, 'a', true);
+	run_short_of_files(&before);
+	engine_adopt(b->e);
+	engine_look(b->e);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_false(is_being_hashed(b, 'a') || is_fetched(b, 'a'));
+	/* The next check. */
+	b->e->next_check = 0;
+	engine_timers_run(b->e);
+	starter_free(b->e->config.starter);
+	close(pair[1]);
+	assert_is_adopted(b, 'a');
+	/* This one is not here. */
+	assert_true(is_fetched(b, 'c'));
+}
 
 static void
 row_cannot_be_written(void **state)
@@ -122,6 +183,10 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST("B34 where the row cannot be written readers are served, and it is written later",
 		     row_cannot_be_written),
+		TEST("a store that cannot be walked through at the start is looked at file by file",
+		     walk_fails),
+		TEST("where that fails, too, it is tried again at checks, and nothing prefetched"
+		     " meanwhile", nothing_can_be_looked_at),
 		TEST("B34 what was stored by a job that had ended is not fetched again",
 		     fetched_by_a_job_that_ended),
 		TEST("B34 who asks for it while that ends is served, and its row is written later",

@@ -66,6 +66,7 @@ init_again(void **state)
 	bed_add_object(b, BED_TEXT, &d);
 	assert_int_equal(store_init(&b->conf, BED_ID, false, &b->err), 0);
 	assert_true(store_object_stat(b->store, &d, BED_TEXT_LEN, &blocks));
+	assert_int_equal(store_object_look(b->store, &d, BED_TEXT_LEN), 1);
 }
 
 static void
@@ -225,6 +226,7 @@ expect_corrupt(struct bed *b, const struct digest *d)
 	assert_int_equal(store_object_open(b->store, d, BED_TEXT_LEN, &b->err), -EBADMSG);
 	assert_int_equal(b->err.code, CODE_CORRUPT);
 	assert_false(store_object_stat(b->store, d, BED_TEXT_LEN, &blocks));
+	assert_int_equal(store_object_look(b->store, d, BED_TEXT_LEN), 0);
 }
 
 static void
