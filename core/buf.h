@@ -30,7 +30,10 @@ void buf_reserve(struct buf *b, size_t more);
 const char *buf_str(const struct buf *b);	/* "" when empty; borrows until the next change */
 char *buf_steal(struct buf *b, size_t *len);	/* caller frees; the buf is empty after; len may be NULL */
 
-/* Appends text with every byte outside printable ASCII written as \xNN: one line, safe on a terminal. */
+/*
+ * Appends text with every byte outside printable ASCII written as \xNN: one line, safe on a
+ * terminal.
+ */
 void buf_add_escaped(struct buf *b, const char *text, size_t len);
 
 /*

@@ -118,7 +118,9 @@ candidate_load(struct candidate *c, const struct conf *conf, const struct digest
 	return 0;
 }
 
-/* What has no code says nothing of the message: the verifier could not read it, or confine itself. */
+/*
+ * What has no code says nothing of the message: the verifier could not read it, or confine itself.
+ */
 static void
 forget_trouble(struct verdict *v)
 {

@@ -9,8 +9,8 @@
  * that never comes back would have events wait for it for ever.
  *
  * Once a day it is looked at who is idle (note "handlers_looked": when).  A long time in which
- * nobody looked counts as LIMIT_HANDLER_GAP_DAYS: the clock may have leapt, or the host was off.  By
- * a clock that has gone back everybody was used now at the latest.
+ * nobody looked counts as LIMIT_HANDLER_GAP_DAYS: the clock may have leapt, or the host was off.
+ * By a clock that has gone back everybody was used now at the latest.
  */
 #include "config.h"
 #include "catalogue_impl.h"

@@ -16,8 +16,8 @@
  *   newer schema      any           refused, unchanged
  *
  * A catalogue is made, or rebuilt, beside its place as catalogue.db.new, and gets its name when it
- * is complete: a crash on the way leaves what was there before.  Nothing but such an unfinished file
- * is ever deleted here.
+ * is complete: a crash on the way leaves what was there before.  Nothing but such an unfinished
+ * file is ever deleted here.
  *
  * Processes that have the catalogue open hold a shared lock on state_dir; making or rebuilding it
  * takes the lock alone.  Whoever waited for the lock looks again, because another process may have
@@ -276,7 +276,7 @@ set_aside_all(struct catalogue *c, struct err *err)
 	return rc;
 }
 
-/* ---- making and rebuilding; the lock is ours alone below this line ---------------------------- */
+/* ---- making and rebuilding; the lock is ours alone below this line --------------------------- */
 
 static void
 drop_unfinished(struct catalogue *c)
@@ -466,7 +466,7 @@ restore(struct catalogue *c, unsigned flags, enum db_state state, const char *wh
 	return rc;
 }
 
-/* ---- looking at what is there ----------------------------------------------------------------- */
+/* ---- looking at what is there ---------------------------------------------------------------- */
 
 /*
  * Compares the serials.  *stale: site.json is older than the catalogue, missing, or damaged (then

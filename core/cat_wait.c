@@ -1,8 +1,8 @@
 /*
  * cat_wait.c - waiting for other processes that use the catalogue.
  *
- * SQLite asks what to do while another process has a lock that it needs.  We look again every moment,
- * say so when it takes long, and give up in the end: whoever wrote for that long hangs.
+ * SQLite asks what to do while another process has a lock that it needs.  We look again every
+ * moment, say so when it takes long, and give up in the end: whoever wrote for that long hangs.
  */
 #include "config.h"
 #include "catalogue_impl.h"

@@ -163,7 +163,9 @@ catalogue_commit(struct catalogue *c, struct err *err)
 void
 cat_undo(struct catalogue *c)
 {
-	/* After some errors SQLite has rolled back by itself; and there may be no memory to say it. */
+	/*
+	 * After some errors SQLite has rolled back by itself; and there may be no memory to say it.
+	 */
 	for (int i = 0; i < 2 && !sqlite3_get_autocommit(c->db); i++)
 		cat_run(c, SQL_ROLLBACK, ARGS(), NULL);
 }

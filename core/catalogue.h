@@ -1,6 +1,6 @@
 /*
- * catalogue.h - the one truth: what is trusted, subscribed, selected, listed, stored, expired.  What
- * happened, and who is told, is in outbox.h.
+ * catalogue.h - the one truth: what is trusted, subscribed, selected, listed, stored, expired.
+ * What happened, and who is told, is in outbox.h.
  *
  * state_dir/catalogue.db (SQLite, WAL, synchronous=FULL, mode 0600).  Commands and the daemon
  * write it directly, each in transactions of its own; a second writer waits (30 s, then CODE_BUSY).
@@ -56,8 +56,8 @@ struct catalogue_hooks {
  * catalogue.db.damaged-<time> and rebuilt, without it is CODE_CORRUPT.  A newer schema is refused
  * (CODE_BUSY), unchanged.
  * Another process that writes is waited for; whoever does so for longer than half a minute hangs
- * (CODE_BUSY).  With CATALOGUE_HURRY it is seconds, and instead of failing the check is left out: it
- * was made by the first worker of the daemon.
+ * (CODE_BUSY).  With CATALOGUE_HURRY it is seconds, and instead of failing the check is left out:
+ * it was made by the first worker of the daemon.
  * While it is open, state_dir is locked (flock, shared); a rebuild needs it alone (CODE_BUSY).
  * Borrows conf until catalogue_close(), hooks (may be NULL) for the call.
  */
@@ -323,20 +323,20 @@ struct object_row {
 	enum object_access access;
 	/*
 	 * Verified: the fs-verity digest of the tree kept beside it, if it is known.  Otherwise: of
-	 * the signed tree whose prefix was fetched and verified, so that the image can be read block
-	 * by block; never another one than root.
+	 * the signed tree whose prefix was fetched and verified, so that the image can be read
+	 * block by block; never another one than root.
 	 */
 	bool has_tree;
 	struct digest tree;
 	/*
-	 * A trusted list or attestation names one fs-verity digest (and no other); of what is here in
-	 * part and only withdrawn images name: theirs.
+	 * A trusted list or attestation names one fs-verity digest (and no other); of what is here
+	 * in part and only withdrawn images name: theirs.
 	 */
 	bool has_root;
 	struct digest root;
 	/*
-	 * A list names it.  Bytes that come must have it in any case (code 40); but bytes that are here,
-	 * with the right SHA-512, are not taken away because of an attestation alone.
+	 * A list names it.  Bytes that come must have it in any case (code 40); but bytes that are
+	 * here, with the right SHA-512, are not taken away because of an attestation alone.
 	 */
 	bool root_listed;
 	bool degraded;		/* verified, but blocks are bad that could not be healed */
@@ -437,17 +437,17 @@ int catalogue_object_set_tree(struct catalogue *c, const struct digest *d,
 			      const struct digest *tree, struct err *err);
 /*
  * Bytes are bad, in the store or as they were signed: event CorruptFound, once until healed or (of
- * an object that is neither verified nor was available) a list is applied again.  degraded: of a verified file, and they
- * could not be healed so far; why stands in error.  Healed: event CorruptHealed, no longer
- * degraded.
+ * an object that is neither verified nor was available) a list is applied again.  degraded: of a
+ * verified file, and they could not be healed so far; why stands in error.  Healed: event
+ * CorruptHealed, no longer degraded.
  */
 int catalogue_object_corrupt(struct catalogue *c, const struct digest *d, const char *why,
 			     bool degraded, int64_t now, struct err *err);
 int catalogue_object_healed(struct catalogue *c, const struct digest *d, const char *how,
 			    int64_t now, struct err *err);
 /*
- * The file is gone or bad: state MISSING with the reason.  Event CorruptFound if it was VERIFIED, and
- * CorruptHealed when it is so again.
+ * The file is gone or bad: state MISSING with the reason.  Event CorruptFound if it was VERIFIED,
+ * and CorruptHealed when it is so again.
  * If only withdrawn images name it, they are marked purged and the row goes.
  */
 int catalogue_object_lost(struct catalogue *c, const struct digest *d, const char *why, int64_t now,
@@ -586,8 +586,8 @@ int catalogue_expired_by_id(struct catalogue *c, int64_t id, struct expired_row 
 			    struct err *err);
 
 /*
- * Versions that left at before or earlier have no bytes any more, although the file stays: a selected
- * image has the same, or a version that left later.  *n counts them.
+ * Versions that left at before or earlier have no bytes any more, although the file stays: a
+ * selected image has the same, or a version that left later.  *n counts them.
  */
 int catalogue_expired_purge_shared(struct catalogue *c, int64_t before, int *n, struct err *err);
 /* Forgets what was purged, all but the last LIMIT_PURGED_KEPT versions. */
@@ -619,8 +619,8 @@ int catalogue_apply_list(struct catalogue *c, const struct subscription_row *sub
 
 /*
  * How many lists there were once and are not now, because their messages were lost or could not be
- * verified when the catalogue was rebuilt: they come back, and their images with them.  Negative: it
- * cannot be told.
+ * verified when the catalogue was rebuilt: they come back, and their images with them.  Negative:
+ * it cannot be told.
  */
 int64_t catalogue_lists_awaited(struct catalogue *c);
 

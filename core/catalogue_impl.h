@@ -106,7 +106,9 @@ struct cat_scope {
 };
 int cat_scope_begin(struct catalogue *c, struct cat_scope *s, struct err *err);
 int cat_scope_end(struct catalogue *c, struct cat_scope *s, int rc, struct err *err);
-/* Ends a transaction, of whichever kind, without a trace: an open one would block all that follow. */
+/*
+ * Ends a transaction, of whichever kind, without a trace: an open one would block all that follow.
+ */
 void cat_undo(struct catalogue *c);
 /* One statement in such a scope. */
 int cat_change(struct catalogue *c, enum sql_id id, const struct cat_arg *args, struct err *err);
@@ -279,8 +281,8 @@ int message_write(struct catalogue *c, const struct digest *message, const void 
 int message_read(struct catalogue *c, const struct digest *message, bool payload,
 		 const struct digest *expected, struct buf *out, struct err *err);
 /*
- * Whether a message that could not be read (rc of message_read()) may be as good as ever: there is a
- * shortage, or the file is somebody else's, as after a backup was put back by root.
+ * Whether a message that could not be read (rc of message_read()) may be as good as ever: there is
+ * a shortage, or the file is somebody else's, as after a backup was put back by root.
  */
 bool message_may_be_good(int rc);
 /*

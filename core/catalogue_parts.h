@@ -161,7 +161,9 @@
 	" (SELECT count(*) FROM attested t WHERE t.attestation = a.id)" \
 	" FROM attestation a LEFT JOIN endorser e ON e.id = a.endorser "
 
-/* Whoever was told that it is available, and then that it is bad, is to be told when it is healed. */
+/*
+ * Whoever was told that it is available, and then that it is bad, is to be told when it is healed.
+ */
 #define STILL_CORRUPT \
 	"corrupt = CASE WHEN state = 'verified' OR EXISTS (SELECT 1 FROM image i" \
 	" WHERE i.sha512 = object.digest AND i.announced = 1) THEN corrupt ELSE 0 END,"

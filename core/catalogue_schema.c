@@ -349,8 +349,8 @@ static const char step_3_events[] =
 "  AND json_extract(event.json, '$.sha512') = m.sha512;";
 
 /*
- * When an object was last used: coarse, shown by no file, so that it moves no rev.  Pins.  And what is
- * being removed, so that a crash between row and file leaves no file that nobody knows.
+ * When an object was last used: coarse, shown by no file, so that it moves no rev.  Pins.  And what
+ * is being removed, so that a crash between row and file leaves no file that nobody knows.
  */
 static const char step_4_tables[] =
 "ALTER TABLE object ADD COLUMN used INTEGER NOT NULL DEFAULT 0;"

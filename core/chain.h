@@ -1,5 +1,6 @@
 /*
- * chain.h - the judgement of one signer's certificate: chain, revocation, strength, purpose, policy.
+ * chain.h - the judgement of one signer's certificate: chain, revocation, strength, purpose,
+ * policy.
  *
  * Runs only in the verifier process, on the bytes that trustdir.h holds.  OpenSSL stands behind
  * it; its types are named here and nothing more.
@@ -26,7 +27,9 @@ int chain_judge(const struct trustdir *trust, struct x509_st *signer, const stru
 /* Key too weak (CODE_WEAK) or too large to be verified cheaply (CODE_LIMIT). */
 int chain_judge_key(struct x509_st *signer, struct err *err);
 
-/* X509_NAME_oneline() of any length, subject or issuer; caller frees; NULL if it cannot be written. */
+/*
+ * X509_NAME_oneline() of any length, subject or issuer; caller frees; NULL if it cannot be written.
+ */
 char *chain_subject(const struct x509_st *cert);
 char *chain_issuer(const struct x509_st *cert);
 long long chain_not_after(const struct x509_st *cert);	/* seconds UTC, 0 if it makes no sense */

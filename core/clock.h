@@ -1,10 +1,10 @@
 /*
  * clock.h - whether this host's clock can be right.  Pure decisions on times; seconds UTC.
  *
- * Everything that expires does so by this clock (I6), so that a wrong one does harm: at 1970 (a dead
- * battery) nothing has expired and every certificate is of the future; ten years ahead everything has,
- * and what is kept for a while after that would be deleted.  Neither can be mended here, but both can
- * be seen:
+ * Everything that expires does so by this clock (I6), so that a wrong one does harm: at 1970 (a
+ * dead battery) nothing has expired and every certificate is of the future; ten years ahead
+ * everything has, and what is kept for a while after that would be deleted.  Neither can be mended
+ * here, but both can be seen:
  *
  *   BEHIND   before this program was made, or before a list was made that was accepted already: no
  *            list is accepted, trust is not judged anew (CODE_CLOCK)

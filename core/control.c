@@ -5,8 +5,8 @@
  * that the path may be longer than sun_path allows, and so that what was checked is what is used.
  *
  * An answer is read line by line.  A request that the daemon answers from memory must be answered
- * within ANSWER_MS; "fetch", "want" and "heal" may take as long as the image takes, and end when the
- * daemon ends, because its end closes the connection.
+ * within ANSWER_MS; "fetch", "want" and "heal" may take as long as the image takes, and end when
+ * the daemon ends, because its end closes the connection.
  */
 #include "config.h"
 #include "control.h"
@@ -309,8 +309,8 @@ no_answer(int rc, struct err *err)
 }
 
 /*
- * Waits for a part of the answer, and looks meanwhile whether there is a worker that could give one:
- * the socket outlives it, and takes requests for the next.
+ * Waits for a part of the answer, and looks meanwhile whether there is a worker that could give
+ * one: the socket outlives it, and takes requests for the next.
  */
 static int
 wait_for_answer(const struct conf *conf, int fd, long long deadline, struct err *err)

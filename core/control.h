@@ -32,8 +32,8 @@
 #include "err.h"
 
 /*
- * Beside the socket a link of this name leads to where the daemon mounts, which its command line may
- * have said: for those who may not open the catalogue.
+ * Beside the socket a link of this name leads to where the daemon mounts, which its command line
+ * may have said: for those who may not open the catalogue.
  */
 #define CONTROL_MOUNTPOINT "mountpoint"
 
@@ -60,7 +60,9 @@ bool control_listens(const struct conf *conf);
 /* Tells a daemon, if there is one, that rows changed. */
 void control_poke(const struct conf *conf);
 
-/* Tells a daemon, if there is one, what is in force in this process, an updater, and its children. */
+/*
+ * Tells a daemon, if there is one, what is in force in this process, an updater, and its children.
+ */
 void control_confined(const struct conf *conf);
 
 #endif

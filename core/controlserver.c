@@ -323,8 +323,8 @@ peer_is_allowed(int fd)
 }
 
 /*
- * When room is short the one that has been silent longest makes it.  Who has a request has sent it by
- * the time that another one comes, however many there are.
+ * When room is short the one that has been silent longest makes it.  Who has a request has sent it
+ * by the time that another one comes, however many there are.
  */
 static bool
 drop_silent(struct engine *e)

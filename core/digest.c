@@ -101,7 +101,9 @@ digest_state_free(struct digest_state *s)
 	free(s);
 }
 
-/* SHA-512 is built into every OpenSSL: failing here means memory is gone or the library is broken. */
+/*
+ * SHA-512 is built into every OpenSSL: failing here means memory is gone or the library is broken.
+ */
 void
 digest_state_reset(struct digest_state *s)
 {

@@ -14,8 +14,8 @@ struct digest {
 };
 
 /*
- * To be called before anything else has used OpenSSL: its memory is xmalloc()'s, because a signature
- * or certificate that there is no memory to check would look like a bad one.
+ * To be called before anything else has used OpenSSL: its memory is xmalloc()'s, because a
+ * signature or certificate that there is no memory to check would look like a bad one.
  */
 void digest_setup(void);
 

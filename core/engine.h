@@ -30,16 +30,16 @@ struct engine;
 
 struct engine_ops {
 	/*
-	 * The answer to engine_want(): rc 0 and a file to read from (borrowed for the call), whole, or
-	 * in block mode and being filled; or a negative errno value and the sentence.  Called once for
-	 * each change from wanted to answered, on the engine's thread.
+	 * The answer to engine_want(): rc 0 and a file to read from (borrowed for the call), whole,
+	 * or in block mode and being filled; or a negative errno value and the sentence.  Called
+	 * once for each change from wanted to answered, on the engine's thread.
 	 */
 	void (*answered)(void *arg, const struct digest *d, int rc, struct blockfile *f,
 			 const struct err *why);
 	/*
-	 * Any thread, no lock held.  landed: size bytes at off of a file in block mode, or of one that
-	 * was healed, are verified now; data are they, for the call.  failed: n granules from first,
-	 * which engine_want_granules() or engine_heal() asked for, cannot be had.
+	 * Any thread, no lock held.  landed: size bytes at off of a file in block mode, or of one
+	 * that was healed, are verified now; data are they, for the call.  failed: n granules from
+	 * first, which engine_want_granules() or engine_heal() asked for, cannot be had.
 	 */
 	void (*landed)(void *arg, struct blockfile *f, int64_t off, const void *data, size_t size);
 	void (*failed)(void *arg, const struct digest *d, int64_t first, int64_t n, int rc,
@@ -86,7 +86,10 @@ struct engine_config {
 
 int engine_new(struct engine **out, const struct engine_config *config, struct err *err);
 
-/* Runs until engine_stop(); partial files are kept.  Without daemon: also returns when no job is left. */
+/*
+ * Runs until engine_stop(); partial files are kept.  Without daemon: also returns when no job is
+ * left.
+ */
 int engine_run(struct engine *e, struct err *err);
 void engine_free(struct engine *e);
 
@@ -94,7 +97,10 @@ void engine_free(struct engine *e);
 void engine_stop(struct engine *e);
 void engine_want(struct engine *e, const struct digest *d);	/* a reader, or a command, waits */
 void engine_retry(struct engine *e, const struct digest *d);	/* as want, and forgets failed tries */
-/* The object's file is gone, or no file of its size: if it still is, quarantine; it is fetched anew. */
+/*
+ * The object's file is gone, or no file of its size: if it still is, quarantine; it is fetched
+ * anew.
+ */
 void engine_damaged(struct engine *e, const struct digest *d, const char *why);
 /*
  * Readers wait for granules of a file that was answered in block mode; ends in landed(), failed()
@@ -103,13 +109,13 @@ void engine_damaged(struct engine *e, const struct digest *d, const char *why);
  */
 void engine_want_granules(struct engine *e, const struct digest *d, int64_t first, int64_t n);
 /*
- * Granule g of a complete file is bad (blockfile_read() said so): it is fetched and written anew, the
- * bad bytes are kept.  Ends in landed() or failed() (then the image is degraded).
+ * Granule g of a complete file is bad (blockfile_read() said so): it is fetched and written anew,
+ * the bad bytes are kept.  Ends in landed() or failed() (then the image is degraded).
  */
 void engine_heal(struct engine *e, struct blockfile *f, int64_t g, const char *why);
 /*
- * integrity = open: the file is hashed from end to end, once a mount, and healed where it is bad.  Ends in
- * audited() or lost(), or in neither: then reads go on to be verified one by one.
+ * integrity = open: the file is hashed from end to end, once a mount, and healed where it is bad.
+ * Ends in audited() or lost(), or in neither: then reads go on to be verified one by one.
  */
 void engine_audit(struct engine *e, const struct digest *d);
 /* Somebody opened or closed a file of it: the least recently used go first. */

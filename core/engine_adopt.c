@@ -12,9 +12,9 @@
  * is missing, and is made once more at the next start.  What lies in the store is looked for row by
  * row at once, and at each check for as long as that fails, too: it is not to be fetched again.
  *
- * Lists are awaited when the catalogue was rebuilt and none could be verified, because the CRLs were
- * too old, say.  When they are there again their images are looked for once more, and what lies in
- * the store is not fetched.
+ * Lists are awaited when the catalogue was rebuilt and none could be verified, because the CRLs
+ * were too old, say.  When they are there again their images are looked for once more, and what
+ * lies in the store is not fetched.
  *
  * What is to be hashed is hashed by passes, while the engine works (engine_adoption.c).
  */

@@ -2,11 +2,11 @@
  * Whether the host's clock can be right (clock.h), as far as the engine goes by it.
  *
  * When it was last seen stands in the catalogue (note "clock_seen"), written down every
- * CLOCK_NOTE_S while it is good.  What is wrong is said once for each change of state, and stands in
- * the status as long as it lasts.  A clock that is ahead is believed in the end: after CLOCK_TRUST_S
- * of the monotonic clock.  A host or a worker may never run for so long at a time, so that what has
- * been counted stands in the catalogue, too (note "clock_ahead", every CLOCK_AHEAD_NOTE_S), until the
- * clock is good.
+ * CLOCK_NOTE_S while it is good.  What is wrong is said once for each change of state, and stands
+ * in the status as long as it lasts.  A clock that is ahead is believed in the end: after
+ * CLOCK_TRUST_S of the monotonic clock.  A host or a worker may never run for so long at a time, so
+ * that what has been counted stands in the catalogue, too (note "clock_ahead", every
+ * CLOCK_AHEAD_NOTE_S), until the clock is good.
  */
 #include "config.h"
 #include "engine_impl.h"

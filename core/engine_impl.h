@@ -198,8 +198,8 @@ void engine_post(struct engine *e, enum inbox_kind kind, const struct digest *d,
 		 int64_t n, const struct err *why);
 
 /*
- * engine_wants.c.  lose_object: the part of handle_damage that comes before rows are shown; false: its
- * row cannot be changed, and nothing is; said: what is to be told of it.
+ * engine_wants.c.  lose_object: the part of handle_damage that comes before rows are shown; false:
+ * its row cannot be changed, and nothing is; said: what is to be told of it.
  */
 void engine_request(struct engine *e, const struct digest *d, bool retry);
 void engine_handle_damage(struct engine *e, const struct digest *d, const char *why);
@@ -237,8 +237,8 @@ void engine_committed(struct engine *e, struct pass *pass);
 void engine_finish_lazyjob(struct engine *e, struct lazyjob *job);
 
 /*
- * engine_fill.c: rest: lets go of what nobody uses for now.  places_wait: ms until somebody may lose
- * his place to another, -1 never.
+ * engine_fill.c: rest: lets go of what nobody uses for now.  places_wait: ms until somebody may
+ * lose his place to another, -1 never.
  */
 void engine_begin_reuse(struct engine *e, struct lazyjob *job);
 void engine_look_at_reuse(struct engine *e, struct lazyjob *job);
@@ -248,8 +248,8 @@ long long engine_places_wait(struct engine *e, long long now);
 void engine_rest_lazyjobs(struct engine *e);
 
 /*
- * engine_linger.c: after rows have changed: jobs, then what is here in part and not wanted.  end: of
- * those that nobody wants and that have been closed.
+ * engine_linger.c: after rows have changed: jobs, then what is here in part and not wanted.  end:
+ * of those that nobody wants and that have been closed.
  */
 void engine_review_lazyjobs(struct engine *e);
 void engine_drop_unwanted(struct engine *e);
@@ -284,7 +284,10 @@ int engine_evict(struct engine *e, const struct digest *d, struct err *err);
 int engine_evict_items(struct engine *e, struct evict_item *items, size_t n, struct err *err);
 void engine_finish_leaving(struct engine *e);	/* what a crash cut */
 
-/* engine_lost.c: rows of files that others removed, when they have been counted.  True: there are more. */
+/*
+ * engine_lost.c: rows of files that others removed, when they have been counted.  True: there are
+ * more.
+ */
 bool engine_note_lost(struct engine *e);
 
 /* engine_sources.c: where the bytes of an image, and of its tree, can come from. */

@@ -429,7 +429,10 @@ engine_take_missed(struct engine *e, const struct inbox_item *item)
 		break;
 	case LAZY_UNFIT:
 	case LAZY_BROKEN:
-		/* Those who waited for the granule go on waiting, or are told, when the state is seen. */
+		/*
+		 * Those who waited for the granule go on waiting, or are told, when the state is
+		 * seen.
+		 */
 		break;
 	}
 }
@@ -605,7 +608,10 @@ engine_lazyjobs_wait(struct engine *e, long long now)
 	for (const struct lazyjob *job = e->lazyjobs; job != NULL; job = job->next) {
 		long long left = job->retry_at - now;
 
-		/* Landed granules wake nobody, and one is to be wished for as long as a command waits. */
+		/*
+		 * Landed granules wake nobody, and one is to be wished for as long as a command
+		 * waits.
+		 */
 		if (job->asked && job->state == LAZYJOB_SERVING && (wait < 0 || wait > WISH_MS))
 			wait = WISH_MS;
 		if (!is_tried_again(e, job))

@@ -1,7 +1,7 @@
 /*
- * Files that others removed from the store.  Who opens or fetches such an image has it fetched again
- * (engine_wants.c); but until somebody does, its row would go on saying that it is verified.  So
- * when the store has been counted, what is not there is compared with the rows.
+ * Files that others removed from the store.  Who opens or fetches such an image has it fetched
+ * again (engine_wants.c); but until somebody does, its row would go on saying that it is verified.
+ * So when the store has been counted, what is not there is compared with the rows.
  *
  * What is open is left alone: who reads it has all of its bytes.
  */

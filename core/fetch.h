@@ -38,10 +38,10 @@ struct fetch_request {
 	uint32_t magic;
 	int64_t offset;			/* first byte wanted; > 0 sends Range and If-Range: etag */
 	/*
-	 * > 0: so many bytes from offset and no more.  Range: bytes=a-b is sent, without If-Range; only
-	 * a 206 whose Content-Range begins at offset, ends at or before the last byte asked for and
-	 * agrees with expected_size is accepted (a 200 or anything else: CODE_RANGE).  A shorter answer
-	 * ends well, END says how much came.  Counts for http, https and file.
+	 * > 0: so many bytes from offset and no more.  Range: bytes=a-b is sent, without If-Range;
+	 * only a 206 whose Content-Range begins at offset, ends at or before the last byte asked
+	 * for and agrees with expected_size is accepted (a 200 or anything else: CODE_RANGE).  A
+	 * shorter answer ends well, END says how much came.  Counts for http, https and file.
 	 */
 	int64_t length;
 	int64_t max_bytes;		/* of the whole file; one byte more is CODE_TOO_MUCH */
@@ -91,9 +91,9 @@ int fetch_start(struct fetch **out, struct starter *starter, const struct fetch_
 int fetch_prepare(struct fetch **out, struct starter *starter, struct err *err);
 
 /*
- * The next request, after FETCH_END; on the warm connection if the last one had a length.  Takes pipe_wr in every case.  tls_ca,
- * file_prefix and the path of a file:// URL must be those of the first request: the fetcher's
- * sandbox closed over them.
+ * The next request, after FETCH_END; on the warm connection if the last one had a length.  Takes
+ * pipe_wr in every case.  tls_ca, file_prefix and the path of a file:// URL must be those of the
+ * first request: the fetcher's sandbox closed over them.
  */
 int fetch_again(struct fetch *f, const struct fetch_request *req, int pipe_wr, struct err *err);
 

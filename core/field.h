@@ -46,8 +46,8 @@ struct image_meta {
 	int64_t created, expires;	/* seconds UTC; expires is the earlier of image and list */
 	char *json;			/* the hv:image object as json_dump() writes it */
 	/*
-	 * sl:checksum:fsverity-sha512 and hv:fsverity:uri, both optional (see verity.h); without the
-	 * second the sidecar lies at the image's URI and ".fsv".
+	 * sl:checksum:fsverity-sha512 and hv:fsverity:uri, both optional (see verity.h); without
+	 * the second the sidecar lies at the image's URI and ".fsv".
 	 */
 	bool has_verity;
 	struct digest verity;

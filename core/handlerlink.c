@@ -103,7 +103,9 @@ open_notes(struct handlerlink *l, struct err *err)
 	l->notes = storedir_open(l->dir, NOTES, O_RDONLY | O_DIRECTORY, 0);
 	if (l->notes < 0 || fstat(l->notes, &st) != 0)
 		return say(l, NOTES, l->notes < 0 ? l->notes : -errno, "opened", err);
-	/* What is being made there would be somebody else's to exchange, and then to be given away. */
+	/*
+	 * What is being made there would be somebody else's to exchange, and then to be given away.
+	 */
 	if (st.st_uid != geteuid() || (st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
 		return err_set(err, EPERM, "'%s/" NOTES "' can be written by others than us: "
 			       "remove it", l->path);

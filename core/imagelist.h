@@ -38,8 +38,8 @@ struct imagelist {
  * refuses file:// images; otherwise they must lie under it (no "..").  Inside an image CODE_EXPIRED
  * (34) stands for a malformed entry, CODE_IDENTIFIER for an identifier that is empty, over
  * LIMIT_IDENTIFIER_BYTES, holds control characters, or would have the name of an earlier image
- * of the list in the mount.  Optional free text of a wrong type counts as absent; block digests that
- * are malformed refuse the image (imagekey.h).
+ * of the list in the mount.  Optional free text of a wrong type counts as absent; block digests
+ * that are malformed refuse the image (imagekey.h).
  */
 int imagelist_parse(const void *payload, size_t len, const char *file_prefix,
 		    struct imagelist **out, struct err *err);

@@ -14,7 +14,8 @@
 
 /*
  * 0, or a refusal (34) whose sentence names the list's key, says what is wrong and shows no
- * credentials.  file_prefix NULL refuses all of file://; otherwise the path must lie below it, as it is written.
+ * credentials.  file_prefix NULL refuses all of file://; otherwise the path must lie below it, as
+ * it is written.
  */
 int imageuri_check(const char *key, const char *uri, const char *file_prefix, struct err *err);
 

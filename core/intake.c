@@ -340,7 +340,9 @@ expect_end(struct intake *in, int pipe)
 	return drop_and_fail(in, &why);
 }
 
-/* Our own trouble: to end here would be the server's, who sent too little.  What has come is kept. */
+/*
+ * Our own trouble: to end here would be the server's, who sent too little.  What has come is kept.
+ */
 static enum outcome
 unreadable(struct intake *in, int rc)
 {

@@ -21,8 +21,8 @@ int io_fdatasync(int fd);
 int io_ftruncate(int fd, off_t len);
 
 /*
- * Whether a call failed for want of something of this process or host, so that it says nothing of the
- * file: no descriptor, no memory.
+ * Whether a call failed for want of something of this process or host, so that it says nothing of
+ * the file: no descriptor, no memory.
  */
 bool io_is_shortage(int rc);
 
@@ -30,8 +30,8 @@ bool io_is_shortage(int rc);
 ssize_t io_read_full(int fd, void *data, size_t len);
 ssize_t io_pread_full(int fd, void *data, size_t len, off_t off);
 /*
- * The same from memory alone: -EAGAIN if the disk would have to be asked, or where it cannot be told
- * (a file system without RWF_NOWAIT).
+ * The same from memory alone: -EAGAIN if the disk would have to be asked, or where it cannot be
+ * told (a file system without RWF_NOWAIT).
  */
 ssize_t io_pread_cached(int fd, void *data, size_t len, off_t off);
 /*
@@ -51,8 +51,8 @@ int io_read_file(int dirfd, const char *name, size_t max, struct buf *out);
 
 /*
  * Replaces name in dirfd by data: NAME.new beside it, fsync, rename, fsync of the directory.
- * After a crash the file is the old one or the new one, whole.  Processes that replace the same file
- * wait for each other; the last one wins.
+ * After a crash the file is the old one or the new one, whole.  Processes that replace the same
+ * file wait for each other; the last one wins.
  */
 int io_replace_file(int dirfd, const char *name, mode_t mode, const void *data, size_t len);
 

@@ -383,7 +383,9 @@ judge_short(struct job *job, const struct job_env *env)
 		counts = true;
 	}
 	if (end->code == CODE_RANGE && intake_offset(job->intake) > 0) {
-		/* What we have cannot be proven to be the server's bytes: once more from the start. */
+		/*
+		 * What we have cannot be proven to be the server's bytes: once more from the start.
+		 */
 		end_transfer(job);
 		intake_restart(job->intake);
 		return;

@@ -228,8 +228,9 @@ scan_source(struct scan *s, struct err *err)
 /* ---- reading ------------------------------------------------------------------------------ */
 
 /*
- * Jansson would open /dev/urandom, which a sandboxed process cannot.  And it would say of a document
- * that there is no memory for that it is none, which must not happen to one that is trusted.
+ * Jansson would open /dev/urandom, which a sandboxed process cannot.  And it would say of a
+ * document that there is no memory for that it is none, which must not happen to one that is
+ * trusted.
  */
 static void
 set_up(void)

@@ -19,7 +19,9 @@ struct kept {
 	int (*run)(void *arg);
 	/* In the keeper: it was killed or failed, and so were its children.  Tells who waits. */
 	void (*lost)(void *arg);
-	/* In the keeper: fds[0] is readable; false: its other end has closed.  NULL: no such duty. */
+	/*
+	 * In the keeper: fds[0] is readable; false: its other end has closed.  NULL: no such duty.
+	 */
 	bool (*serve)(void *arg);
 	void *arg;
 	int fds[KEPT_FDS];		/* descriptors that the keeper needs; all others are closed */

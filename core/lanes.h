@@ -34,7 +34,10 @@ void lanes_expect(struct lanes *l);
 /* Ends the threads and what they fetch; every struct lazy must have been freed before. */
 void lanes_free(struct lanes *l);
 
-/* Whether no lane could be started for want of a thread or process, and none runs: nobody is at work. */
+/*
+ * Whether no lane could be started for want of a thread or process, and none runs: nobody is at
+ * work.
+ */
 bool lanes_are_stuck(struct lanes *l);
 
 #endif

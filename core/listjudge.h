@@ -43,8 +43,8 @@ int list_judge_endorser(struct catalogue *c, int64_t subscription, const struct 
 			char **name, struct err *err);
 
 /*
- * The same for an attestation of block digests: the endorser is blocks-only, or linked to some list;
- * of which images it may speak is asked when they are read.
+ * The same for an attestation of block digests: the endorser is blocks-only, or linked to some
+ * list; of which images it may speak is asked when they are read.
  */
 int list_judge_attester(struct catalogue *c, const struct verdict *verdict, char **name,
 			struct err *err);

@@ -99,7 +99,10 @@ emit(enum log_level level, const char *line)
 		n_lost++;
 }
 
-/* Writes the line, unless it is the last one again: that is counted and said with the next other line. */
+/*
+ * Writes the line, unless it is the last one again: that is counted and said with the next other
+ * line.
+ */
 static void
 write_line(enum log_level level, const char *line)
 {

@@ -16,8 +16,9 @@ enum log_level { LOG_LVL_ERROR, LOG_LVL_WARNING, LOG_LVL_INFO, LOG_LVL_DEBUG };
 void log_open(const char *program, bool to_syslog, enum log_level level);
 
 /*
- * For a daemon: from now on a line that standard error does not take in 100 ms is given up, and with
- * the next that is taken it is said how many are missing.  syslog is never waited for any longer.
+ * For a daemon: from now on a line that standard error does not take in 100 ms is given up, and
+ * with the next that is taken it is said how many are missing.  syslog is never waited for any
+ * longer.
  */
 void log_never_wait(void);
 

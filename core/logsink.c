@@ -111,8 +111,8 @@ is_file(int fd)
 }
 
 /*
- * How much was taken; 0: look again; -1: nothing more will be.  Terminals, and pipes before Linux 6.5,
- * cannot be written to without waiting: these are asked whether there is room.
+ * How much was taken; 0: look again; -1: nothing more will be.  Terminals, and pipes before Linux
+ * 6.5, cannot be written to without waiting: these are asked whether there is room.
  */
 static ssize_t
 write_some(int fd, const struct iovec *parts, int n, int wait_ms)

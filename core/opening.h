@@ -19,9 +19,9 @@ struct opening {
 };
 
 /*
- * Opens the catalogue.  With CATALOGUE_CREATE the cache's directories and marker are made with a new
- * catalogue, once, and never again: later a marker is missing because the cache's file system is
- * not mounted.
+ * Opens the catalogue.  With CATALOGUE_CREATE the cache's directories and marker are made with a
+ * new catalogue, once, and never again: later a marker is missing because the cache's file system
+ * is not mounted.
  */
 int opening_catalogue(struct catalogue **out, const struct opening *o, unsigned flags,
 		      struct err *err);

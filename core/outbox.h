@@ -1,6 +1,6 @@
 /*
- * outbox.h - the part of the catalogue that tells what happened: events, the handlers that are to be
- * told, and what came of it.
+ * outbox.h - the part of the catalogue that tells what happened: events, the handlers that are to
+ * be told, and what came of it.
  *
  * As catalogue.h: one thread a catalogue; what changes rows works in the caller's transaction.
  */

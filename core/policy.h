@@ -1,5 +1,6 @@
 /*
- * policy.h - .signing_policy (Globus EACL) and .namespaces (EUGridPMA) files: which subjects a CA may sign.
+ * policy.h - .signing_policy (Globus EACL) and .namespaces (EUGridPMA) files: which subjects a CA
+ * may sign.
  *
  * '*' and '?' are wildcards in signing_policy; namespaces hold regular expressions of which the
  * plain wildcard subset is understood (".", ".*", ".+" and escapes); neither is ever given to a

@@ -16,7 +16,10 @@
  */
 typedef const char *policyfile_rule_fn(void *arg, const char *issuer, bool deny, const char *pattern);
 
-/* 0, or CODE_NAMESPACE with origin, line and reason at the first fault; the rules before it were told. */
+/*
+ * 0, or CODE_NAMESPACE with origin, line and reason at the first fault; the rules before it were
+ * told.
+ */
 int policyfile_signing_policy(const char *origin, const char *text, size_t len, policyfile_rule_fn *fn, void *arg, struct err *err);
 int policyfile_namespaces(const char *origin, const char *text, size_t len, policyfile_rule_fn *fn, void *arg, struct err *err);
 

@@ -1,9 +1,9 @@
 /*
  * The row first, the file after: a crash in between leaves a file that is known to be leaving, and
- * the next start removes it; the other way round would leave a row that promises bytes.  An object that a
- * selected image names is never touched, nor what is here in part: the engine drops that as soon as
- * nobody has it open.  Of versions that share a file each goes at its time, and the file with the last:
- * else a list whose versions have the same bytes would have a history without end.
+ * the next start removes it; the other way round would leave a row that promises bytes.  An object
+ * that a selected image names is never touched, nor what is here in part: the engine drops that as
+ * soon as nobody has it open.  Of versions that share a file each goes at its time, and the file
+ * with the last: else a list whose versions have the same bytes would have a history without end.
  *
  * Nothing goes that is open: who has it open could read on from the descriptor of this worker, but
  * the next worker has to find the file under its name.
@@ -55,8 +55,8 @@ by_digest(const void *a, const void *b)
 }
 
 /*
- * The digests that are due, once each.  An image that came back and left again has several rows: the
- * one that left last decides.
+ * The digests that are due, once each.  An image that came back and left again has several rows:
+ * the one that left last decides.
  */
 static void
 keep_due(struct candidates *c)

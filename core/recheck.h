@@ -24,8 +24,8 @@ enum recheck_scope {
  * Revoked signers are distrusted; with crl_strict so are lists whose CRL is missing or expired;
  * lists that were distrusted and are trusted again come back.  A message that cannot be judged (no
  * verifier) changes nothing and is asked again.  Attestations of block digests
- * likewise.  *changed counts subscriptions and attestations.  While this host's clock is of the past
- * (clock.h) nothing is judged: CODE_CLOCK, or 0 for RECHECK_IF_CHANGED.
+ * likewise.  *changed counts subscriptions and attestations.  While this host's clock is of the
+ * past (clock.h) nothing is judged: CODE_CLOCK, or 0 for RECHECK_IF_CHANGED.
  */
 int recheck_lists(const struct refresh *r, enum recheck_scope scope, int *changed, struct err *err);
 

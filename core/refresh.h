@@ -26,8 +26,8 @@ struct refresh {
 	void (*say)(void *arg, const char *text);
 	/*
 	 * May be NULL.  What came, before it is compared with the rows: verdict and list as far as
-	 * they are known (list NULL: it has been refused already).  For whoever tells of it in words
-	 * of his own.
+	 * they are known (list NULL: it has been refused already).  For whoever tells of it in
+	 * words of his own.
 	 */
 	void (*examined)(void *arg, const struct candidate *candidate);
 	void *arg;
@@ -42,9 +42,10 @@ struct refresh_wish {
 	int select_new;				/* enum conf_select */
 	bool refuse_new;			/* images of later lists are refused (32) */
 	/*
-	 * As vmcatcher subscribes: the images of the list become known, and none is available before
-	 * the first refresh, which judges dates and version.  What is subscribed already, by this very
-	 * URL, gets to know the images that are new, and is given credentials if there are any.
+	 * As vmcatcher subscribes: the images of the list become known, and none is available
+	 * before the first refresh, which judges dates and version.  What is subscribed already, by
+	 * this very URL, gets to know the images that are new, and is given credentials if there
+	 * are any.
 	 */
 	bool define_only;
 };

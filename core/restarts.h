@@ -3,8 +3,8 @@
  *
  * At once; and when one dies again soon, after 1, 2, 4 ... 30 seconds.  One that has worked for
  * RESTARTS_HEALTHY_MS was well, and the next death counts from the beginning.  Who was killed by
- * somebody else (KILL, TERM) did nothing wrong, and needs to have worked for RESTARTS_KILLED_MS only.
- * Pure decisions: no I/O and no clock.
+ * somebody else (KILL, TERM) did nothing wrong, and needs to have worked for RESTARTS_KILLED_MS
+ * only.  Pure decisions: no I/O and no clock.
  */
 #ifndef VMI_RESTARTS_H
 #define VMI_RESTARTS_H
@@ -21,8 +21,8 @@ struct restarts {		/* all zeros: nothing has died yet */
 };
 
 /*
- * One has died.  status: as waitpid()'s; worked_ms: since it was ready, 0 if it never was.  Returns the
- * milliseconds to wait.
+ * One has died.  status: as waitpid()'s; worked_ms: since it was ready, 0 if it never was.  Returns
+ * the milliseconds to wait.
  */
 long long restarts_wait(struct restarts *r, int status, long long worked_ms);
 

@@ -1,5 +1,6 @@
 /*
- * smime.h - S/MIME (RFC 8551) and CMS (RFC 5652) verification of one message against a trust directory.
+ * smime.h - S/MIME (RFC 8551) and CMS (RFC 5652) verification of one message against a trust
+ * directory.
  *
  * Runs only in the verifier process.  OpenSSL stands behind it and shows in no header.
  */

@@ -1,8 +1,9 @@
 /*
  * smimesign.h - an S/MIME message (RFC 8551) made with a key and a certificate in PEM.
  *
- * Clear-signed (multipart/signed), SHA-256, signed attributes, the signer's certificate inside: what
- * smime.h accepts and what list makers write.  OpenSSL stands behind it and shows in no header.
+ * Clear-signed (multipart/signed), SHA-256, signed attributes, the signer's certificate inside:
+ * what smime.h accepts and what list makers write.  OpenSSL stands behind it and shows in no
+ * header.
  */
 #ifndef VMI_SMIMESIGN_H
 #define VMI_SMIMESIGN_H

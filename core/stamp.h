@@ -17,7 +17,9 @@ void stamp_format(int64_t seconds, char out[STAMP_BYTES]);	/* 2026-11-21T10:00:0
 void stamp_format_name(int64_t seconds, char out[STAMP_BYTES]);	/* 2026-11-21_10-00-00 */
 int64_t stamp_now(void);					/* CLOCK_REALTIME */
 
-/* "30s", "5m", "6h", "30d", or plain seconds; false for anything else, negative, or over 100 years. */
+/*
+ * "30s", "5m", "6h", "30d", or plain seconds; false for anything else, negative, or over 100 years.
+ */
 bool stamp_parse_span(const char *text, int64_t *seconds);
 
 #endif

@@ -16,8 +16,8 @@
  * not take it away from the daemon that still ends in order.  It ends when the socket closes, and
  * its children (PR_SET_PDEATHSIG) end with it however it ends.
  *
- * That of a daemon has a keeper, which holds the socket, too: when the starter is killed, the keeper
- * says LOST and forks another one, which goes on with the requests that it finds there.
+ * That of a daemon has a keeper, which holds the socket, too: when the starter is killed, the
+ * keeper says LOST and forks another one, which goes on with the requests that it finds there.
  */
 #include "config.h"
 #include "starter.h"
@@ -576,8 +576,8 @@ starter_free(struct starter *s)
 
 /*
  * Our end is non-blocking for starter_reap(); a full socket is waited for here, but not for ever: a
- * starter that is stopped does not read.  A note is one packet, whole or not at all, so that threads
- * need no lock.
+ * starter that is stopped does not read.  A note is one packet, whole or not at all, so that
+ * threads need no lock.
  */
 static int
 send_note(const struct starter *s, const struct note *note, const int *fds, size_t n_fds)

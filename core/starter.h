@@ -38,9 +38,9 @@ int starter_new(struct starter **out, const struct conf *conf, struct err *err);
 void starter_free(struct starter *s);	/* closes the socket and waits for the starter to end */
 
 /*
- * The same, and one that is killed is forked again, by a keeper (kept.h), which is what starter_pid()
- * is.  duty (may be NULL): what else the keeper does, its serve, arg and fds, which are borrowed; it
- * runs as the starter does.
+ * The same, and one that is killed is forked again, by a keeper (kept.h), which is what
+ * starter_pid() is.  duty (may be NULL): what else the keeper does, its serve, arg and fds, which
+ * are borrowed; it runs as the starter does.
  */
 struct kept;
 int starter_new_kept(struct starter **out, const struct conf *conf, const struct kept *duty,

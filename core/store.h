@@ -130,9 +130,10 @@ int store_quarantine_partial(struct store *s, const struct digest *d, struct err
 int store_quarantine_object(struct store *s, const struct digest *d, struct err *err);
 
 /*
- * Trees (vtree.h).  Open: read-only, -ENOENT if there is none.  Put: written beside, renamed, durable
- * unless it is of one granule; replaces.  An object's tree goes with the object (remove, quarantine).
- * -EBADMSG with CODE_CORRUPT: what has the name is no regular file.  Open: any thread.
+ * Trees (vtree.h).  Open: read-only, -ENOENT if there is none.  Put: written beside, renamed,
+ * durable unless it is of one granule; replaces.  An object's tree goes with the object (remove,
+ * quarantine).  -EBADMSG with CODE_CORRUPT: what has the name is no regular file.  Open: any
+ * thread.
  */
 int store_tree_open(struct store *s, const struct digest *d, bool partial, struct err *err);
 int store_tree_put(struct store *s, const struct vtree *tree, bool partial, struct err *err);
@@ -146,8 +147,8 @@ int store_blocks_open(struct store *s, const struct digest *d, int64_t size, int
 		      struct err *err);
 void store_blocks_drop(struct store *s, const struct digest *d);	/* with its tree and map */
 /*
- * The map is a hint: written without fsync, replaced by rename.  -ENOENT: there is none; -EBADMSG: it is
- * torn.  Reads into out, which must be empty.
+ * The map is a hint: written without fsync, replaced by rename.  -ENOENT: there is none; -EBADMSG:
+ * it is torn.  Reads into out, which must be empty.
  */
 int store_map_read(struct store *s, const struct digest *d, struct buf *out);
 int store_map_write(struct store *s, const struct digest *d, const void *map, size_t len);

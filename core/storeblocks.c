@@ -2,9 +2,9 @@
  * Partial files of images in block mode, and their maps.
  *
  * partial/<hex>.blocks has its full length from the start and is reserved whole.  Which of its
- * granules are here is in partial/<hex>.map, one bit each, with a checksum behind them.  Neither the
- * data nor the map is synced on the way, and a map is but a hint (blockfile.h): what a power cut
- * makes of them is found out by the checksum and the digests.
+ * granules are here is in partial/<hex>.map, one bit each, with a checksum behind them.  Neither
+ * the data nor the map is synced on the way, and a map is but a hint (blockfile.h): what a power
+ * cut makes of them is found out by the checksum and the digests.
  */
 #include "config.h"
 #include "store.h"

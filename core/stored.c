@@ -134,7 +134,10 @@ keep_tree(struct store *s, const struct audit *pass, const struct vtree_id *id, 
 	int rc;
 
 	prefix = verity_builder_prefix(pass->builder, &len);
-	/* Of a large one that is there only the header would be looked at: it may be what is damaged. */
+	/*
+	 * Of a large one that is there only the header would be looked at: it may be what is
+	 * damaged.
+	 */
 	if (len <= VTREE_MEMORY_BYTES && open_tree(s, id, false, out, NULL) == 0)
 		return 0;
 	rc = vtree_new(out, id, prefix, len, err);
@@ -222,9 +225,9 @@ knows_holes(int fd, int64_t size)
 }
 
 /*
- * A map is written without fsync: a power cut can leave it empty, or (ext4) with zeros for its bytes.
- * Then what has bytes counts as here.  That is no more of a hint than the map was: each read verifies
- * it.  map: zeros.
+ * A map is written without fsync: a power cut can leave it empty, or (ext4) with zeros for its
+ * bytes.  Then what has bytes counts as here.  That is no more of a hint than the map was: each
+ * read verifies it.  map: zeros.
  */
 static void
 guess_map(int fd, const struct verity_shape *shape, struct buf *map)

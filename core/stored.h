@@ -44,8 +44,8 @@ int stored_partial(struct store *s, const struct vtree_id *id, struct vtree *tre
 		   struct blockfile **out, struct err *err);
 
 /*
- * Which granules of that file (fd) are here, one bit each: by its map, or, if there is none that fits, by
- * its extents.  Replaces what is in out.
+ * Which granules of that file (fd) are here, one bit each: by its map, or, if there is none that
+ * fits, by its extents.  Replaces what is in out.
  */
 void stored_map(struct store *s, const struct digest *d, const struct verity_shape *shape, int fd,
 		struct buf *out);

@@ -206,8 +206,8 @@ static const struct {
 };
 
 /*
- * fcntl(): by command.  Not F_SETOWN, F_SETOWN_EX and F_SETSIG, by which the kernel sends others the
- * signal that kill() may not.
+ * fcntl(): by command.  Not F_SETOWN, F_SETOWN_EX and F_SETSIG, by which the kernel sends others
+ * the signal that kill() may not.
  */
 static const uint32_t permitted_fcntls[] = {
 	F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GETLK, F_SETLK, F_SETLKW,

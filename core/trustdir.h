@@ -1,5 +1,6 @@
 /*
- * trustdir.h - the trust directory, read whole into memory: <hash>.N, <hash>.rN, and the policy files.
+ * trustdir.h - the trust directory, read whole into memory: <hash>.N, <hash>.rN, and the policy
+ * files.
  *
  * <hash> is eight hexadecimal digits, as `openssl x509 -subject_hash` (or -subject_hash_old) prints
  * them; the stem of a policy file is such a hash or an alias.  After trustdir_load() nothing is
@@ -38,7 +39,9 @@ int trustdir_load(const char *path, struct trustdir **out, struct err *err);
 void trustdir_free(struct trustdir *t);
 size_t trustdir_n_cas(const struct trustdir *t);	/* usable CA files */
 
-/* The n-th (from 0) file of this kind and stem, in order of name; NULL after the last.  Borrowed. */
+/*
+ * The n-th (from 0) file of this kind and stem, in order of name; NULL after the last.  Borrowed.
+ */
 const struct trust_file *trustdir_find(const struct trustdir *t, enum trust_kind kind, const char *stem, size_t n);
 
 /* The error for a file in trouble: it has no code, for nothing is known. */

@@ -60,8 +60,8 @@ int vtree_new(struct vtree **out, const struct vtree_id *id, const void *prefix,
 int vtree_open(struct vtree **out, const struct vtree_id *id, int fd, struct err *err);
 
 /*
- * The same without asking the disk: -EAGAIN if it is not all in memory, or anything is amiss.  A large
- * one is never.
+ * The same without asking the disk: -EAGAIN if it is not all in memory, or anything is amiss.  A
+ * large one is never.
  */
 int vtree_open_cached(struct vtree **out, const struct vtree_id *id, int fd);
 

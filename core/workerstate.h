@@ -1,8 +1,8 @@
 /*
  * workerstate.h - run_dir/worker: how the worker of a daemon is, as the supervisor knows it.
  *
- * Lines "key: value".  It is there as long as the daemon is, and tells what nobody else can while no
- * worker answers: why there is none, and when the next one will be started.
+ * Lines "key: value".  It is there as long as the daemon is, and tells what nobody else can while
+ * no worker answers: why there is none, and when the next one will be started.
  */
 #ifndef VMI_WORKERSTATE_H
 #define VMI_WORKERSTATE_H

@@ -30,8 +30,9 @@ void backings_release(struct backings *b);
 
 /*
  * The kernel's number for the object, which is read from fd (borrowed for the call) from now on,
- * whatever it had before; fd -1: the number that it has (EBADF: none).  Or a negative errno value: EPERM (no capability, or not agreed with the kernel),
- * ENOTTY (an older kernel), EOPNOTSUPP, ELOOP (the store lies on a stacked file system).
+ * whatever it had before; fd -1: the number that it has (EBADF: none).  Or a negative errno value:
+ * EPERM (no capability, or not agreed with the kernel), ENOTTY (an older kernel), EOPNOTSUPP, ELOOP
+ * (the store lies on a stacked file system).
  */
 int backings_open(struct backings *b, const struct digest *d, int fd);
 

@@ -11,9 +11,9 @@
  *   CUT       distrusted: reads fail with ESTALE
  *
  * Every parked read ends exactly once: answered, failed, interrupted (EINTR), past its deadline
- * (ETIMEDOUT), or at the end of the mount (ENOTCONN).  No thread sleeps for a parked read.  One that
- * the disk has not answered within block_timeout ends so, too: the thread that asked is not waited
- * for.
+ * (ETIMEDOUT), or at the end of the mount (ENOTCONN).  No thread sleeps for a parked read.  One
+ * that the disk has not answered within block_timeout ends so, too: the thread that asked is not
+ * waited for.
  */
 #ifndef VMI_BLOB_H
 #define VMI_BLOB_H
@@ -47,8 +47,9 @@ void blobs_free(struct blobs *b);
 
 /*
  * One more / one less open file of the object.  The row says whether the store has it, the digest
- * of its tree, and whether it can be had block by block.  0 or a negative errno value.  BLOB_ASK_DISK:
- * its files are to be opened first, which only a caller at the disk may do (at_disk).
+ * of its tree, and whether it can be had block by block.  0 or a negative errno value.
+ * BLOB_ASK_DISK: its files are to be opened first, which only a caller at the disk may do
+ * (at_disk).
  */
 enum { BLOB_ASK_DISK = 1 };
 int blob_open(struct blobs *b, const struct object_row *row, bool at_disk);
@@ -59,8 +60,8 @@ void blob_restore(struct blobs *b, uint64_t object, const struct digest *d, int6
 
 /*
  * Replies to the request, now or later, exactly once.  flags: of the open file.  Without O_DIRECT
- * what is asked for again within a second after it was given up, as the kernel does with each page of
- * a read-ahead, waits no second time.
+ * what is asked for again within a second after it was given up, as the kernel does with each page
+ * of a read-ahead, waits no second time.
  */
 void blob_read(struct blobs *b, struct fuse_req *req, uint64_t object, size_t size, off_t off,
 	       int flags);
@@ -68,8 +69,8 @@ void blob_read(struct blobs *b, struct fuse_req *req, uint64_t object, size_t si
 /*
  * A read of our own: done() is called once, before the return or later, by any thread, with 0 and
  * the bytes (for the call; fewer at the end of the image), or with an errno value.  It waits like
- * any other read, but its time counts from since (monotonic ms), so that several one after the other
- * wait no longer than one.
+ * any other read, but its time counts from since (monotonic ms), so that several one after the
+ * other wait no longer than one.
  */
 typedef void blob_done(void *arg, int errnum, const void *data, size_t size);
 void blob_fetch(struct blobs *b, uint64_t object, size_t size, off_t off, long long since,

@@ -1,20 +1,20 @@
 /*
  * Reads of image files: answered from memory, at the disk, or parked until they can be.
  *
- * A read of a READY blob is tried from memory first, which waits for nothing.  What is not in memory
- * is read in a place of the disk's (disk.h): at once if there is one, otherwise when its turn comes.
- * If a granule is missing, or bad, the read is parked on the queue of that granule, the engine is
- * told, and then it is looked again whether the granule has come meanwhile: what came before the
- * read was parked woke nobody.  When the granule has come the read is tried again, as if it were new
- * but for its number and the time it began; the next missing granule parks it again.  So every read
- * waits for one thing at a time.
+ * A read of a READY blob is tried from memory first, which waits for nothing.  What is not in
+ * memory is read in a place of the disk's (disk.h): at once if there is one, otherwise when its
+ * turn comes.  If a granule is missing, or bad, the read is parked on the queue of that granule,
+ * the engine is told, and then it is looked again whether the granule has come meanwhile: what came
+ * before the read was parked woke nobody.  When the granule has come the read is tried again, as if
+ * it were new but for its number and the time it began; the next missing granule parks it again.
+ * So every read waits for one thing at a time.
  *
  * A disk may not answer, and the thread that asked it cannot be called back.  So a read at the disk
- * is parked as well, with a deadline of its own (block_timeout, each time), and whoever takes it off
- * the table has the right to answer it.  A request for what was waited for in vain a moment ago has
- * DISK_LATE_MS.  The thread that comes back late finds its read gone: it lets
- * go of the buffer, which is its own, and of the request says nothing.  Threads of others (the
- * engine's, the lanes') never go to the disk for a read: they leave a turn.
+ * is parked as well, with a deadline of its own (block_timeout, each time), and whoever takes it
+ * off the table has the right to answer it.  A request for what was waited for in vain a moment ago
+ * has DISK_LATE_MS.  The thread that comes back late finds its read gone: it lets go of the buffer,
+ * which is its own, and of the request says nothing.  Threads of others (the engine's, the lanes')
+ * never go to the disk for a read: they leave a turn.
  *
  * Interrupts.  libfuse calls on_interrupt() with the request's own lock held, possibly after the
  * request was answered elsewhere.  Therefore a parked read is named by a number, never by a

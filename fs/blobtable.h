@@ -120,9 +120,9 @@ void blobtable_collect(struct blobs *b, struct blob *blob);
 void blobtable_drop_file(struct blobs *b, struct blob *blob);
 
 /*
- * A request begins to wait, now or, when the same was asked for and given up within the last second,
- * when that one began: for each page that its read-ahead did not get the kernel asks once more, for
- * one reader after the other.
+ * A request begins to wait, now or, when the same was asked for and given up within the last
+ * second, when that one began: for each page that its read-ahead did not get the kernel asks once
+ * more, for one reader after the other.
  */
 void blobtable_begin_wait(const struct blobs *b, struct read *r, long long now);
 

@@ -100,9 +100,9 @@ answer(const struct connection *c, int32_t error, uint64_t unique)
 }
 
 /*
- * A lookup that is refused as stale comes back at once, as a new request of the same thread, perhaps
- * of another name on its path, and would be an error if it were refused again.  Who is of another pid
- * namespace has number 0, and may be many.
+ * A lookup that is refused as stale comes back at once, as a new request of the same thread,
+ * perhaps of another name on its path, and would be an error if it were refused again.  Who is of
+ * another pid namespace has number 0, and may be many.
  */
 static bool
 may_ask_again(const struct fuse_in_header *request, const struct connection_told *told,

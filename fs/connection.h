@@ -44,10 +44,10 @@ struct connection_told {		/* who was made to ask again */
 };
 
 /*
- * Without a worker that lives: who looks up a name is made to ask again, once, and so lets go of the
- * lock of the directory; all: he, and who reads a file or a directory, gets an error (EIO).  What
- * else the kernel has sent waits for the next worker.  How many were refused; 0 where the kernel
- * cannot send again.
+ * Without a worker that lives: who looks up a name is made to ask again, once, and so lets go of
+ * the lock of the directory; all: he, and who reads a file or a directory, gets an error (EIO).
+ * What else the kernel has sent waits for the next worker.  How many were refused; 0 where the
+ * kernel cannot send again.
  */
 int connection_refuse(const struct connection *c, struct connection_told *told, bool all);
 

@@ -28,8 +28,8 @@ struct turn {
 };
 
 /*
- * n places; our own threads are two.  inline_places: whether disk_enter() gives any: only when there
- * are more FUSE threads than places.  Aborts if there are no threads to be had.
+ * n places; our own threads are two.  inline_places: whether disk_enter() gives any: only when
+ * there are more FUSE threads than places.  Aborts if there are no threads to be had.
  */
 struct disk *disk_new(unsigned n, bool inline_places);
 /* Ends our threads: when it returns, nothing is being done but by callers of disk_enter(). */

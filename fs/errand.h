@@ -1,6 +1,7 @@
 /*
- * errand.h - what has to be done at the disk before a request can be answered, other than reading an
- * image: opening one, opening and reading a signed message, opening an archive to read its index.
+ * errand.h - what has to be done at the disk before a request can be answered, other than reading
+ * an image: opening one, opening and reading a signed message, opening an archive to read its
+ * index.
  *
  * An errand is done in a place of the disk's (disk.h), on this thread or on another one.  It ends
  * exactly once: it claims its request and answers it, or it was given up before, at its deadline
@@ -19,9 +20,9 @@ struct fuse_req;
 
 struct errand_ops {
 	/*
-	 * In a place of the disk's.  Before it answers, or does anything else that give_up() would do
-	 * otherwise, it must get true from errand_claim().  arg is its own until then, and if it gets
-	 * false: it lets go of it.
+	 * In a place of the disk's.  Before it answers, or does anything else that give_up() would
+	 * do otherwise, it must get true from errand_claim().  arg is its own until then, and if it
+	 * gets false: it lets go of it.
 	 */
 	void (*go)(void *arg, uint64_t number);
 	/* Instead of an answer.  No lock is held. */

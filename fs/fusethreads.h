@@ -17,14 +17,16 @@ struct handles;
 /* How many there will be.  wanted 0: our own choice. */
 unsigned fusethreads_count(unsigned wanted);
 
-/* ended() is called, by any of them, when the connection is over; session and handles are borrowed. */
+/*
+ * ended() is called, by any of them, when the connection is over; session and handles are borrowed.
+ */
 int fusethreads_start(struct fusethreads **out, unsigned n, struct fuse_session *session,
 		      struct handles *handles, void (*ended)(void *arg), void *arg,
 		      struct err *err);
 
 /*
- * Whether one of them waits for a request, or has finished one since this was asked last.  One thread
- * at a time asks.
+ * Whether one of them waits for a request, or has finished one since this was asked last.  One
+ * thread at a time asks.
  */
 bool fusethreads_answer(struct fusethreads *t);
 

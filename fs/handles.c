@@ -172,8 +172,8 @@ note_delta(int delta)
 /* ---- the table ------------------------------------------------------------------------------ */
 
 /*
- * The lock is held.  An object is in one of the PROBES slots from its number on: numbers are rows of
- * one table, so that neighbours are neighbours here.
+ * The lock is held.  An object is in one of the PROBES slots from its number on: numbers are rows
+ * of one table, so that neighbours are neighbours here.
  */
 static struct shared_handle *
 slot_of(struct handles *h, uint64_t object, size_t i)

@@ -23,8 +23,8 @@ void held_open(struct held *h, uint64_t node, int fd);	/* takes fd */
 int held_close(struct held *h, uint64_t node);
 
 /*
- * Bytes read, or a negative errno value; -ENOENT if the node is not held.  Without at_disk from memory
- * alone, or -EAGAIN.  *unused: as held_close() returns it.
+ * Bytes read, or a negative errno value; -ENOENT if the node is not held.  Without at_disk from
+ * memory alone, or -EAGAIN.  *unused: as held_close() returns it.
  */
 ssize_t held_read(struct held *h, uint64_t node, bool at_disk, void *data, size_t size, off_t off,
 		  int *unused);

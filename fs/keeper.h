@@ -1,8 +1,8 @@
 /*
  * keeper.h - who executes workers: the process that also keeps the starter (core/kept.h).
  *
- * The supervisor cannot: what it executed would be bound by its own sandbox.  The keeper is bound by
- * none; a worker that it executes is a child of the supervisor all the same (CLONE_PARENT).
+ * The supervisor cannot: what it executed would be bound by its own sandbox.  The keeper is bound
+ * by none; a worker that it executes is a child of the supervisor all the same (CLONE_PARENT).
  *
  * Two programs are known: the one that works, held open so that nothing on disk can take it away,
  * and whatever stands at the path that the daemon was started from.

@@ -344,8 +344,8 @@ mountpoint_release(struct mountpoint *m)
 }
 
 /*
- * fusectl has its place where systemd, or an admin, has mounted it; elsewhere, as in most containers,
- * it is mounted nowhere for this moment.
+ * fusectl has its place where systemd, or an admin, has mounted it; elsewhere, as in most
+ * containers, it is mounted nowhere for this moment.
  */
 static int
 open_abort(const char *device)

@@ -4,15 +4,15 @@
  *   63      58 57      50 49                    22 21                  0
  *   |  kind  |  field   |   row id (28 bits)      |   rev (22 bits)    |
  *
- * Directories have rev 0, but for one.  A text or link that shows a row has as rev the low bits of the record's
- * rev: new content is a new node, and the old one keeps its bytes until the kernel forgets it.
- * What never changes has rev 0: names in by-title/, the constant texts, the image's state (each
- * state is a field of its own).  Image files have as rev their generation: 0 while incomplete, 1
- * once verified, 2 when the kernel reads the stored file by itself (passthrough.h); a node never
- * goes from one to the other, because the kernel cannot do both to one node.  A link of an endorser
- * has the subscription as row and the endorser as rev.  The members of an archive have the object
- * as row and rev 0; their directory has the image as row and the object as rev, because another
- * version has other members.
+ * Directories have rev 0, but for one.  A text or link that shows a row has as rev the low bits of
+ * the record's rev: new content is a new node, and the old one keeps its bytes until the kernel
+ * forgets it.  What never changes has rev 0: names in by-title/, the constant texts, the image's
+ * state (each state is a field of its own).  Image files have as rev their generation: 0 while
+ * incomplete, 1 once verified, 2 when the kernel reads the stored file by itself (passthrough.h); a
+ * node never goes from one to the other, because the kernel cannot do both to one node.  A link of
+ * an endorser has the subscription as row and the endorser as rev.  The members of an archive have
+ * the object as row and rev 0; their directory has the image as row and the object as rev, because
+ * another version has other members.
  * Volatile texts have a serial number as row and rev; snapshot.c resolves it.
  *
  * NODE_ROOT is FUSE_ROOT_ID.  st_ino is another number: the row's ino (catalogue) with the field in

@@ -66,8 +66,8 @@ op_init(void *userdata, struct fuse_conn_info *conn)
 	 */
 	conn->max_write = VERITY_GRANULE;
 	/*
-	 * Otherwise one lookup that waits (for an archive) has all others in that directory wait on a
-	 * lock of the kernel, where no signal ends them.
+	 * Otherwise one lookup that waits (for an archive) has all others in that directory wait on
+	 * a lock of the kernel, where no signal ends them.
 	 */
 	passreply_parallel(conn);
 	if (fs->passthrough != NULL)

@@ -195,7 +195,9 @@ op_opendir(struct fuse_req *req, uint64_t node, struct fuse_file_info *fi)
 		fuse_reply_err(req, -rc);
 		return;
 	}
-	/* A long listing is read in parts, between which it may change: that is for us to sort out. */
+	/*
+	 * A long listing is read in parts, between which it may change: that is for us to sort out.
+	 */
 	fi->fh = 0;
 	fi->cache_readdir = fi->keep_cache = place_is_short(&p);
 	fuse_reply_open(req, fi);
@@ -222,7 +224,9 @@ op_statfs(struct fuse_req *req, uint64_t node)
 	(void)node;
 	fs_status(fs, &status);
 	used = store_used(u);
-	/* Others may use the same disk: the size is what the cache has and what it could still get. */
+	/*
+	 * Others may use the same disk: the size is what the cache has and what it could still get.
+	 */
 	left = u->fs_free;
 	if (u->limit > 0 && u->limit - used < left)
 		left = u->limit > used ? u->limit - used : 0;

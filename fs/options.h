@@ -40,8 +40,8 @@ void options_release(struct options *o);
 int options_load_conf(const struct options *o, struct conf **out, struct err *err);
 
 /*
- * A configuration as text, for another process of ours that may not be able to read what it was read
- * from, or finds it broken; and back.
+ * A configuration as text, for another process of ours that may not be able to read what it was
+ * read from, or finds it broken; and back.
  */
 void options_save_conf(const struct conf *conf, struct buf *out);
 int options_load_saved(char *text, struct conf **out, struct err *err);

@@ -11,8 +11,8 @@
  * turn it is.  As in blob.c, a waiting operation is named by a number for interrupts, and
  * the order of locks is request -> our mutex -> session.
  *
- * Opening the archive may have to wait for the disk: that is an errand (errand.h), which is given up
- * in the name of all that wait for it.
+ * Opening the archive may have to wait for the disk: that is an errand (errand.h), which is given
+ * up in the name of all that wait for it.
  *
  * An operation that begins to wait late has its full time all the same: when the reader's is over
  * it starts again, at the same block, for those that came after it had begun.

@@ -1,10 +1,10 @@
 /*
- * passreply.h - telling the kernel what libfuse does not: that it reads an opened file by itself, and
- * that lookups in one directory need not wait for each other.
+ * passreply.h - telling the kernel what libfuse does not: that it reads an opened file by itself,
+ * and that lookups in one directory need not wait for each other.
  *
- * libfuse knows how from 3.17 on (https://github.com/libfuse/libfuse/pull/861 for the lookups).  With
- * 3.13 to 3.16 its replies are completed on their way to the kernel.  With older ones neither is to be
- * had.
+ * libfuse knows how from 3.17 on (https://github.com/libfuse/libfuse/pull/861 for the lookups).
+ * With 3.13 to 3.16 its replies are completed on their way to the kernel.  With older ones neither
+ * is to be had.
  */
 #ifndef VMI_PASSREPLY_H
 #define VMI_PASSREPLY_H

@@ -258,7 +258,9 @@ set_asked(struct passthrough *p, struct entry *e, bool asked)
 	p->n_unasked -= asked ? 1 : -1;
 }
 
-/* Without a file: the supervisor has one, or has forgotten this one.  True: it has taken the note. */
+/*
+ * Without a file: the supervisor has one, or has forgotten this one.  True: it has taken the note.
+ */
 static bool
 ask_for_one(struct passthrough *p)
 {

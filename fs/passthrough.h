@@ -45,8 +45,9 @@ void passthrough_set_on(struct passthrough *p, bool on);
  */
 bool passthrough_opened(struct passthrough *p, const struct digest *d, struct blockfile *f);
 /*
- * What the worker before us has left: its objects go on passing through, without being hashed again, if
- * the supervisor still knows them.  From now on what is to be left to the next stands in shared.
+ * What the worker before us has left: its objects go on passing through, without being hashed
+ * again, if the supervisor still knows them.  From now on what is to be left to the next stands in
+ * shared.
  */
 struct shared;
 void passthrough_restore(struct passthrough *p, struct shared *shared);

@@ -3,15 +3,15 @@
  *
  * A number in shared memory that the worker makes grow once a second, as long as a FUSE thread can
  * take a request and what parks reads is not locked for good.  A worker that is stopped, that waits
- * for itself, or that was killed and cannot end because a thread of it is inside of the kernel with a
- * disk that does not answer, shows none.
+ * for itself, or that was killed and cannot end because a thread of it is inside of the kernel with
+ * a disk that does not answer, shows none.
  *
  * While it prepares it is one thread, whose work may rightly take minutes (a catalogue is checked,
- * or made anew).  That lives as long as it uses the processor, or a disk has it; one that goes round
- * in circles is not told from one that works.
+ * or made anew).  That lives as long as it uses the processor, or a disk has it; one that goes
+ * round in circles is not told from one that works.
  *
- * The supervisor looks at it PULSE_LOOKS times in the time that it gives a worker, and counts looks,
- * not seconds: where the whole machine stood still, one look was missed.
+ * The supervisor looks at it PULSE_LOOKS times in the time that it gives a worker, and counts
+ * looks, not seconds: where the whole machine stood still, one look was missed.
  */
 #ifndef VMI_PULSE_H
 #define VMI_PULSE_H
@@ -42,7 +42,8 @@ void pulsework_release(struct pulsework *w);
 
 /*
  * alive() with that (arg): it has used the processor since the last call, or waits inside of the
- * kernel for a disk: no signal would end that, and whoever came in its place would wait for the same.
+ * kernel for a disk: no signal would end that, and whoever came in its place would wait for the
+ * same.
  */
 bool pulsework_goes_on(void *arg);
 

@@ -87,8 +87,8 @@ ask_libfuse(struct session *s, uint8_t *request, size_t len, int pipe_fd,
 }
 
 /*
- * Whoever was killed between the two steps has left a reply that the kernel may not have.  One that it
- * has already it refuses with ENOENT.
+ * Whoever was killed between the two steps has left a reply that the kernel may not have.  One that
+ * it has already it refuses with ENOENT.
  */
 static int
 tell_kernel(int fuse_fd, const struct shared *shared, struct err *err)

@@ -76,8 +76,8 @@ int shared_map(int fd, struct shared **out, struct err *err);
 void shared_unmap(struct shared *s);	/* NULL is fine */
 
 /*
- * The board of core/sandboxstate.h, in a file of its own: all processes write there.  A new one (its
- * descriptor, or -1: each process will have its own), or one that is there (-1 is fine).
+ * The board of core/sandboxstate.h, in a file of its own: all processes write there.  A new one
+ * (its descriptor, or -1: each process will have its own), or one that is there (-1 is fine).
  */
 int shared_board_new(void);
 void shared_board_use(int fd);

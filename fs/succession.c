@@ -3,17 +3,17 @@
  *
  *	started -> LOADED -> GO -> PREPARED -> CONNECTION -> READY
  *
- * is the way of every worker, the first as well.  Two never have the store: GO is given when the one
- * before has ended.
+ * is the way of every worker, the first as well.  Two never have the store: GO is given when the
+ * one before has ended.
  *
  * A worker that dies is started again, with a back-off (core/restarts.h).  What it had not answered
  * waits in the kernel meanwhile.  When the kernel cannot send that again, or when there is
- * no worker for OUTAGE_MS, the connection is ended: whoever waits gets an error, and the next worker
- * that is prepared gets a new mount in the same place.
+ * no worker for OUTAGE_MS, the connection is ended: whoever waits gets an error, and the next
+ * worker that is prepared gets a new mount in the same place.
  *
  * A worker that takes too long or shows no sign of life is killed (succession_time.c).  One that a
- * disk holds does not end even then: the connection is cut after OUTAGE_MS all the same, and there is
- * no other worker before it has ended.
+ * disk holds does not end even then: the connection is cut after OUTAGE_MS all the same, and there
+ * is no other worker before it has ended.
  *
  * An exchange (USR2, `reload --binary') tries the program on disk beside the worker: only when that
  * is loaded is the worker told to leave.  If the new one comes to nothing after all, the program
@@ -90,8 +90,8 @@ is_left_to_next(const void *arg, const struct digest *d)
 }
 
 /*
- * What the one before was telling the kernel when it died need not have got there: all is told again.
- * But if this one cannot end, it is not for that (stuck.h).
+ * What the one before was telling the kernel when it died need not have got there: all is told
+ * again.  But if this one cannot end, it is not for that (stuck.h).
  */
 static void
 forget_untold(struct shared *shared)
@@ -103,8 +103,8 @@ forget_untold(struct shared *shared)
 }
 
 /*
- * A worker that is loaded gets the store.  What the one before it did not get to say, or was not told,
- * this one cannot know: the kernel reads nothing by itself but what was left to it.
+ * A worker that is loaded gets the store.  What the one before it did not get to say, or was not
+ * told, this one cannot know: the kernel reads nothing by itself but what was left to it.
  */
 static void
 give_turn(struct supervisor *s)
@@ -410,7 +410,10 @@ take_one(struct supervisor *s, struct workerproc *p)
 	return p->notes >= 0;
 }
 
-/* All, or one that came in time is behind another, and too late; but not those of one who never ends. */
+/*
+ * All, or one that came in time is behind another, and too late; but not those of one who never
+ * ends.
+ */
 void
 succession_take_notes(struct supervisor *s, struct workerproc *p)
 {

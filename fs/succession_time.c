@@ -2,10 +2,10 @@
  * How long a worker may take.
  *
  * What comes before it has the store is bounded, and so is what a new program does until it serves:
- * readers wait for it, and the one before, which can serve, is to have its turn before they give up.
- * Otherwise to prepare may rightly take minutes, and who serves does so for months: that one is
- * watched, and killed when it shows no sign of life (pulse.h) for as long as `watchdog' says.  Who
- * prepares may wait for others, and has PREPARE_MS at least.
+ * readers wait for it, and the one before, which can serve, is to have its turn before they give
+ * up.  Otherwise to prepare may rightly take minutes, and who serves does so for months: that one
+ * is watched, and killed when it shows no sign of life (pulse.h) for as long as `watchdog' says.
+ * Who prepares may wait for others, and has PREPARE_MS at least.
  */
 #include "config.h"
 #include "supervisor_impl.h"

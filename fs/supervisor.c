@@ -71,7 +71,10 @@ start_probe(struct supervisor *s)
 	if (s->probe == 0) {
 		struct statfs answer;
 
-		/* It may wait for as long as there is a connection, and must not be what keeps others. */
+		/*
+		 * It may wait for as long as there is a connection, and must not be what keeps
+		 * others.
+		 */
 		close_range(STDERR_FILENO + 1, ~0U, 0);
 		_exit(statfs(s->setup->mountpoint->path, &answer) == 0 ? 0 : 1);
 	}
@@ -243,8 +246,9 @@ next_timeout(struct supervisor *s)
 }
 
 /*
- * When we come so much later than we were due, all stood still (SIGSTOP, a freezer, a virtual machine
- * that was halted), or we did: nobody may have had the time that has passed.  Returns what time it is.
+ * When we come so much later than we were due, all stood still (SIGSTOP, a freezer, a virtual
+ * machine that was halted), or we did: nobody may have had the time that has passed.  Returns what
+ * time it is.
  */
 static long long
 forgive_standstill(struct supervisor *s, long long due)

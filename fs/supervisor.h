@@ -40,9 +40,9 @@ struct supervisor_setup {
 };
 
 /*
- * Gives up privileges, has the worker started, and returns when the mount has gone: 0, or a negative
- * errno value when it ended by a fault (logged, if it was serving already).  All signals that
- * it takes must be blocked (supervisor_block_signals) before any child is forked.
+ * Gives up privileges, has the worker started, and returns when the mount has gone: 0, or a
+ * negative errno value when it ended by a fault (logged, if it was serving already).  All signals
+ * that it takes must be blocked (supervisor_block_signals) before any child is forked.
  */
 int supervisor_run(const struct supervisor_setup *setup, struct err *err);
 

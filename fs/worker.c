@@ -15,7 +15,8 @@
  *
  * There are two ends.  STOP, or the mount has gone: whoever waits is answered.  RETIRE: another
  * worker takes our place; nobody notices, because what waits is left unanswered, and the kernel
- * asks that one again (takeover.h).  A kernel that cannot has those who wait answered with an error.
+ * asks that one again (takeover.h).  A kernel that cannot has those who wait answered with an
+ * error.
  */
 #include "config.h"
 #include "fs/worker.h"
@@ -182,8 +183,8 @@ take_note(struct worker *w)
 }
 
 /*
- * Before we serve: waits for a note of this kind, and gives what came with it.  -EINTR: we are to end
- * instead.
+ * Before we serve: waits for a note of this kind, and gives what came with it.  -EINTR: we are to
+ * end instead.
  */
 static int
 await(struct worker *w, enum note_kind kind, int *fd, struct err *err)
@@ -340,7 +341,7 @@ engine_main(void *arg)
 	return NULL;
 }
 
-/* ---- fuse threads ----------------------------------------------------------------------------- */
+/* ---- fuse threads ---------------------------------------------------------------------------- */
 
 static void
 end_mount(void *arg)
@@ -370,7 +371,7 @@ make_disk(const struct worker_args *args)
 	return n > FUSETHREADS_SPARE ? disk_new(n - FUSETHREADS_SPARE, true) : disk_new(n, false);
 }
 
-/* ---- beginning and end -------------------------------------------------------------------------- */
+/* ---- beginning and end ----------------------------------------------------------------------- */
 
 static int
 enter_sandbox(const struct worker_args *args, struct err *err)
@@ -378,8 +379,8 @@ enter_sandbox(const struct worker_args *args, struct err *err)
 	const struct conf *conf = args->conf;
 	CLEANUP_FREE char *conf_dir = xstrdup(conf->file != NULL ? conf->file : CONF_DEFAULT_FILE);
 	/*
-	 * The configuration by its directory: an editor puts a new file in the place of the old one,
-	 * and a rule for a file is a rule for its inode.
+	 * The configuration by its directory: an editor puts a new file in the place of the old
+	 * one, and a rule for a file is a rule for its inode.
 	 */
 	struct sandbox_path paths[] = {
 		{ conf->state_dir, true },
@@ -642,7 +643,10 @@ stop(struct worker *w)
 		errands_end(w->errands);
 	}
 	end_engine(w);
-	/* Before the FUSE threads: the kernel may be waiting for a lookup while it is told something. */
+	/*
+	 * Before the FUSE threads: the kernel may be waiting for a lookup while it is told
+	 * something.
+	 */
 	notifier_free(w->fs.notifier);
 	w->fs.notifier = NULL;
 	pulse_stop(steal_ptr(&w->pulse));

@@ -114,8 +114,8 @@ clean_environment(void)
 }
 
 /*
- * The configuration of now, or, if it cannot be had, that of the start: what an admin is writing just
- * now, or keeps to himself, must not end the mount.
+ * The configuration of now, or, if it cannot be had, that of the start: what an admin is writing
+ * just now, or keeps to himself, must not end the mount.
  */
 static int
 load_conf(const struct options *options, struct conf **conf, struct err *why)

@@ -139,7 +139,9 @@ on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 	struct hop *hop = arg;
 
 	(void)purpose;
-	/* Where clouds hand out a machine's credentials: a list must not make this host ask there. */
+	/*
+	 * Where clouds hand out a machine's credentials: a list must not make this host ask there.
+	 */
 	if (imageuri_address_is_link_local(&address->addr)) {
 		hop->link_local = true;
 		return CURL_SOCKET_BAD;
@@ -331,7 +333,9 @@ set_fixed(struct options *o, const struct fetch_request *req)
 	/* A resolver that hangs would otherwise be waited for when the transfer is given up. */
 	opt_long(o, CURLOPT_QUICK_EXIT, 1);
 	opt_long(o, CURLOPT_TCP_KEEPALIVE, 1);
-	/* Closed before the end is told: no server sees more connections than images are fetched. */
+	/*
+	 * Closed before the end is told: no server sees more connections than images are fetched.
+	 */
 	opt_long(o, CURLOPT_FORBID_REUSE, req->length == 0);
 	opt_long(o, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1);
 	opt_long(o, CURLOPT_CONNECTTIMEOUT_MS, (long)req->connect_timeout * 1000);

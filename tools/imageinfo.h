@@ -9,8 +9,8 @@
 
 struct imageinfo {
 	/*
-	 * available, selected, verified, degraded or failed, as far as rows can tell: whether a daemon
-	 * fetches it at this moment, or is healing it, stands in the mount.
+	 * available, selected, verified, degraded or failed, as far as rows can tell: whether a
+	 * daemon fetches it at this moment, or is healing it, stands in the mount.
 	 */
 	const char *state;
 	char *error;			/* as its file says, "" if none */

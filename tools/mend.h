@@ -22,14 +22,14 @@ int mend_ask(struct ctl *ctl, const struct inspect *i, struct err *err);
 int mend_tree(struct ctl *ctl, const struct inspect *i, struct err *err);
 
 /*
- * INSPECT_GOOD, but the row says that it was found bad (accused): whoever mended it could not note it.
- * A daemon looks at it once more.
+ * INSPECT_GOOD, but the row says that it was found bad (accused): whoever mended it could not note
+ * it.  A daemon looks at it once more.
  */
 int mend_row(struct ctl *ctl, const struct inspect *i, struct err *err);
 
 /*
- * All of it is bad: it goes to quarantine, and its row says so (why).  A daemon does it, and fetches
- * it anew; without one the command becomes the owner of the store.
+ * All of it is bad: it goes to quarantine, and its row says so (why).  A daemon does it, and
+ * fetches it anew; without one the command becomes the owner of the store.
  */
 int mend_replace(struct ctl *ctl, const struct inspect *i, const char *why, struct err *err);
 

@@ -21,9 +21,9 @@ struct sidecar {
 };
 
 /*
- * Reads the image once with all cores and writes its tree into out (open, not yet published; NULL: the
- * digests alone).  Level 0 goes to its place while the image is read, the levels above follow.  -EIO,
- * -EBADMSG with CODE_SIZE if the image is shorter; what out cannot take.
+ * Reads the image once with all cores and writes its tree into out (open, not yet published; NULL:
+ * the digests alone).  Level 0 goes to its place while the image is read, the levels above follow.
+ * -EIO, -EBADMSG with CODE_SIZE if the image is shorter; what out cannot take.
  */
 int sidecar_write(struct sidecar *s, struct newfile *out, struct err *err);
 

@@ -1,10 +1,10 @@
 /*
  * fuzz.h - what the fuzz harnesses share.
  *
- * A harness fuzz_NAME.c hands bytes from strangers to the modules that read them in the real programs,
- * and aborts where what they make of them breaks a promise.  `make fuzz` builds it with libFuzzer
- * (fuzz_run starts it); the ordinary build links it with fuzz_replay.c into tests/unit/test_fuzz_NAME,
- * which gives it every file of corpus/NAME.
+ * A harness fuzz_NAME.c hands bytes from strangers to the modules that read them in the real
+ * programs, and aborts where what they make of them breaks a promise.  `make fuzz` builds it with
+ * libFuzzer (fuzz_run starts it); the ordinary build links it with fuzz_replay.c into
+ * tests/unit/test_fuzz_NAME, which gives it every file of corpus/NAME.
  *
  * The first byte of an input often says which of several readers it is for (fuzz_take_byte()).
  */

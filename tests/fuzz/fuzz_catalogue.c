@@ -7,9 +7,9 @@
  *	3	site.json byte for byte; the catalogue is lost
  *	4	changes as 0, of catalogue.db and of the message of the list
  *
- * Whatever the bytes: the catalogue opens, is rebuilt, or is refused with a code; no image is live that
- * no list signs, and none of a list whose endorser was unlinked (I4).  With 2 and 3 the decisions
- * themselves are foreign, so that only the lists bind.
+ * Whatever the bytes: the catalogue opens, is rebuilt, or is refused with a code; no image is live
+ * that no list signs, and none of a list whose endorser was unlinked (I4).  With 2 and 3 the
+ * decisions themselves are foreign, so that only the lists bind.
  */
 #include "config.h"
 
@@ -65,7 +65,9 @@ setup(void)
 	find_message();
 }
 
-/* All but the state's own files: what SQLite keeps beside its file, and what was kept as damaged. */
+/*
+ * All but the state's own files: what SQLite keeps beside its file, and what was kept as damaged.
+ */
 static void
 sweep(void)
 {

@@ -1,6 +1,6 @@
 /*
- * X16: what a web server says (tools/fetcher_header.h), and what the fetcher, which read it, says to
- * us (core/fetch.h).
+ * X16: what a web server says (tools/fetcher_header.h), and what the fetcher, which read it, says
+ * to us (core/fetch.h).
  *
  *	0..2	1 byte offset, 1 byte length asked for (in 64 KiB), 1 byte flags, the lines of a header
  *	3	2 bytes as above, then answers of a fetcher that was taken over: 1 byte flags (1: another

@@ -1,6 +1,6 @@
 /*
- * X13: strict JSON (core/json.h).  What is accepted keeps within the limits, has no key twice and no
- * NUL, and is the same document again when it is written and read.
+ * X13: strict JSON (core/json.h).  What is accepted keeps within the limits, has no key twice and
+ * no NUL, and is the same document again when it is written and read.
  */
 #include "config.h"
 

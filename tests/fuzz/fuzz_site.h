@@ -1,9 +1,9 @@
 /*
  * fuzz_site.h - a site in the harness' own directory: configuration, catalogue, store.
  *
- * One list with the images a (stored), b (selected) and c; another list whose endorser was unlinked: its
- * image e is distrusted.  A list's "message" is its text itself, and any text is signed by Alice:
- * signatures are not tried here.
+ * One list with the images a (stored), b (selected) and c; another list whose endorser was
+ * unlinked: its image e is distrusted.  A list's "message" is its text itself, and any text is
+ * signed by Alice: signatures are not tried here.
  */
 #ifndef VMI_FUZZ_SITE_H
 #define VMI_FUZZ_SITE_H

@@ -10,8 +10,8 @@
  *		that of the payload 4, then texts and payload
  *	4	two names: hv:dn of a list, newline, that of a certificate
  *
- * trust/ holds two CAs with CRLs that are good until 2120.  Nobody but those who hold their keys can
- * make a new signature: what is accepted has the text that was signed for the corpus.
+ * trust/ holds two CAs with CRLs that are good until 2120.  Nobody but those who hold their keys
+ * can make a new signature: what is accepted has the text that was signed for the corpus.
  */
 #include "config.h"
 

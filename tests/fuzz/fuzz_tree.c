@@ -1,7 +1,7 @@
 /*
- * X17: what comes beside an image: the prefix of a sidecar and the tree that is kept (core/vtree.h),
- * the map of what is here (core/granulemap.h), signed block digests (core/attestation.h), the headers
- * of an archive inside of an image (core/tarindex.h).
+ * X17: what comes beside an image: the prefix of a sidecar and the tree that is kept
+ * (core/vtree.h), the map of what is here (core/granulemap.h), signed block digests
+ * (core/attestation.h), the headers of an archive inside of an image (core/tarindex.h).
  *
  *	0	2 bytes which size; a prefix
  *	1	2 bytes which size; a .fsv file
@@ -9,8 +9,8 @@
  *	3	a payload of block digests
  *	4	a tar archive
  *
- * A tree is accepted only if it leads to the digest that was named, so that no other prefix than the
- * genuine one ever is.
+ * A tree is accepted only if it leads to the digest that was named, so that no other prefix than
+ * the genuine one ever is.
  */
 #include "config.h"
 

@@ -1,6 +1,6 @@
 /*
- * analysis.h - what a checker that looks at one file at a time cannot know: functions that say what is
- * wrong return what is wrong, and never 0.  Included before each file by tests/analysis.
+ * analysis.h - what a checker that looks at one file at a time cannot know: functions that say what
+ * is wrong return what is wrong, and never 0.  Included before each file by tests/analysis.
  */
 #ifndef VMI_TEST_ANALYSIS_H
 #define VMI_TEST_ANALYSIS_H

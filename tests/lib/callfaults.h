@@ -28,8 +28,8 @@ enum {
 };
 
 /*
- * errnum is what a call to the kernel fails with; the others fail in their own way.  0: only what reads
- * is concerned, and is told that there is no more.
+ * errnum is what a call to the kernel fails with; the others fail in their own way.  0: only what
+ * reads is concerned, and is told that there is no more.
  */
 void fault_begin(unsigned kinds, long n, int errnum);
 bool fault_end(void);	      /* whether one failed */

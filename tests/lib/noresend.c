@@ -1,6 +1,6 @@
 /*
- * noresend.c - the kernel without FUSE_NOTIFY_RESEND, for a program that this is preloaded into: the
- * bit of its first request that says so is not seen.
+ * noresend.c - the kernel without FUSE_NOTIFY_RESEND, for a program that this is preloaded into:
+ * the bit of its first request that says so is not seen.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

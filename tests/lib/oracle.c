@@ -26,10 +26,10 @@
  * comes from the file system.  The size and the answer at the end of the file are compared, too,
  * unless only a part was asked for.
  *
- * Ends with 0 only if all bytes were equal.  An error of FILE is named on standard error as the last
- * word and is the exit status: EIO gives 5, ETIMEDOUT 110.  Other ends: 200 a byte differs, 201 usage,
- * 202 ORIGINAL cannot be read, 203 SIGBUS in the mapping, 204 the size or the end of the file is
- * wrong.
+ * Ends with 0 only if all bytes were equal.  An error of FILE is named on standard error as the
+ * last word and is the exit status: EIO gives 5, ETIMEDOUT 110.  Other ends: 200 a byte differs,
+ * 201 usage, 202 ORIGINAL cannot be read, 203 SIGBUS in the mapping, 204 the size or the end of the
+ * file is wrong.
  */
 #include "config.h"
 

@@ -1,5 +1,6 @@
 /*
- * relay.c - a long line in front of a server on this host: TCP connections with a round trip and a rate.
+ * relay.c - a long line in front of a server on this host: TCP connections with a round trip and a
+ * rate.
  *
  *   relay --to PORT [--delay MS] [--rate BYTES] [--port N]
  *
@@ -364,7 +365,9 @@ wait_fill(struct wait *w, int64_t now)
 
 		if (c->client < 0)
 			continue;
-		/* A negative descriptor is not looked at: a closed peer would be told of for ever. */
+		/*
+		 * A negative descriptor is not looked at: a closed peer would be told of for ever.
+		 */
 		short client = wait_events(w, &c->up, &c->down, now);
 		short server = wait_events(w, &c->down, &c->up, now);
 

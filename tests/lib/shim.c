@@ -21,19 +21,19 @@
  *                             calls of all kinds
  *
  * CALL: those of shim.h.  open stands for open(), openat() and openat2(); pread for preadv() and
- * preadv2(), for which nothing is in memory (RWF_NOWAIT) while it may fail; rename for renameat() and
- * renameat2() too; rename2 for renameat2() with flags; unlink for unlinkat() and rmdir(); link for
- * symlink(); malloc for everything that allocates; fork for clone(); thread for pthread_create();
- * backing for the ioctl() that registers a backing file for passthrough.  Those with an x are
- * functions of SQLite's VFS, and fail with SQLITE_IOERR, SQLITE_FULL, SQLITE_BUSY, SQLITE_NOMEM.
- * ERRNO: a name of the table below, or a number.
+ * preadv2(), for which nothing is in memory (RWF_NOWAIT) while it may fail; rename for renameat()
+ * and renameat2() too; rename2 for renameat2() with flags; unlink for unlinkat() and rmdir(); link
+ * for symlink(); malloc for everything that allocates; fork for clone(); thread for
+ * pthread_create(); backing for the ioctl() that registers a backing file for passthrough.  Those
+ * with an x are functions of SQLite's VFS, and fail with SQLITE_IOERR, SQLITE_FULL, SQLITE_BUSY,
+ * SQLITE_NOMEM.  ERRNO: a name of the table below, or a number.
  *
  * Calls are counted for each process, from 1, and only those that SHIM_PATH, SHIM_PROGRAM and
  * SHIM_ARMED let through; a forked child goes on counting where its parent was.  The paths looked
- * at are those of descriptors (/proc/self/fd), or directory and name where a call has names.  What is
- * no file (a device, an eventfd) does not fail as one, and is let through.  Calls that the C library makes
- * inside itself (fopen, readdir) are not seen, but for malloc.  A setting that makes no sense ends
- * the program with status 99.
+ * at are those of descriptors (/proc/self/fd), or directory and name where a call has names.  What
+ * is no file (a device, an eventfd) does not fail as one, and is let through.  Calls that the C
+ * library makes inside itself (fopen, readdir) are not seen, but for malloc.  A setting that makes
+ * no sense ends the program with status 99.
  */
 #include "config.h"
 #include "shim.h"

@@ -1,8 +1,8 @@
 /*
  * shim_memory.c - memory, processes and threads that cannot be had.
  *
- * The memory comes from the next library that has these functions (a sanitizer's, perhaps); what the
- * search for it allocates itself, from the C library.
+ * The memory comes from the next library that has these functions (a sanitizer's, perhaps); what
+ * the search for it allocates itself, from the C library.
  */
 #undef _FORTIFY_SOURCE
 #include "config.h"

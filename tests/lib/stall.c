@@ -5,8 +5,8 @@
  *                             foreground.  USR1: from now on nothing is answered; USR2: all that waits is,
  *                             and what comes.  KILL: what waits fails
  *
- * A loop device on disk makes a block device of it.  Nothing of it is kept in memory (direct_io), so
- * that what the file system above asks for is asked here.  One thread.
+ * A loop device on disk makes a block device of it.  Nothing of it is kept in memory (direct_io),
+ * so that what the file system above asks for is asked here.  One thread.
  */
 #include "config.h"
 

@@ -5,9 +5,9 @@
  *	      -f CALL:ERRNO[,...] -- COMMAND...
  *
  * The command runs once in peace, and what it changed is noted: the site (a directory with state,
- * cache and run) before and after.  Then, for each CALL:ERRNO, it runs again and again from the same
- * beginning, with the shim (tests/lib/shim.c) making the 1st, 2nd, ... Nth of these calls fail,
- * counted over all processes of the command.  After each run this must hold:
+ * cache and run) before and after.  Then, for each CALL:ERRNO, it runs again and again from the
+ * same beginning, with the shim (tests/lib/shim.c) making the 1st, 2nd, ... Nth of these calls
+ * fail, counted over all processes of the command.  After each run this must hold:
  *
  *   - it was ended by no signal, within SECONDS, and no process of it is left
  *   - it ended with 0 and the site is as after, or it did not, and said why
@@ -56,7 +56,10 @@
 #include "shim.h"
 #include "sweep.h"
 
-/* A status above is no command's own: a shell that cannot start it, a sanitizer, a test's complaint. */
+/*
+ * A status above is no command's own: a shell that cannot start it, a sanitizer, a test's
+ * complaint.
+ */
 enum { STATUS_MAX = 99, STEP_MS = 2, LEFT_MS = 5000, SAID_MAX = 1 << 20 };
 
 static const char *const call_names[N_CALLS] = {

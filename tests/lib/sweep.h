@@ -9,7 +9,9 @@
 #include <stdbool.h>
 #include "core/buf.h"
 
-/* Copies state, cache and run of the site to NAME.<suffix>, or back from there.  Dies on failure. */
+/*
+ * Copies state, cache and run of the site to NAME.<suffix>, or back from there.  Dies on failure.
+ */
 void site_save(const char *site, const char *suffix);
 void site_load(const char *site, const char *suffix);
 

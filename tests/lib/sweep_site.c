@@ -1,8 +1,8 @@
 /*
  * sweep_site.c - a site put away, put back, and looked at within a few milliseconds.
  *
- * The catalogue is looked at in a copy: opening the one that a broken-off process left would do what
- * only the next start of the program may do.
+ * The catalogue is looked at in a copy: opening the one that a broken-off process left would do
+ * what only the next start of the program may do.
  */
 #include "config.h"
 #include "sweep.h"
@@ -148,7 +148,10 @@ site_load(const char *site, const char *suffix)
 
 /* ---- rows ------------------------------------------------------------------------------------ */
 
-/* Tables that say nothing of their own: counters, names of things in others, and files to be removed. */
+/*
+ * Tables that say nothing of their own: counters, names of things in others, and files to be
+ * removed.
+ */
 static const char *const passed_over[] = { "revision", "inode", "note", "leaving", NULL };
 
 /* Columns of any table. */

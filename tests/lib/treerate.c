@@ -1,9 +1,9 @@
 /*
  * treerate stat|cat SECONDS DIR - how many small files of a tree can be looked at in a second.
  *
- * Takes the names of all regular files below DIR, goes over all of them once, and then over and over
- * for so many seconds: stat() of each, or open, read to the end and close.  Prints the rate and the
- * number of files.  No link is followed.
+ * Takes the names of all regular files below DIR, goes over all of them once, and then over and
+ * over for so many seconds: stat() of each, or open, read to the end and close.  Prints the rate
+ * and the number of files.  No link is followed.
  */
 #include "config.h"
 

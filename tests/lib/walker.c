@@ -16,8 +16,8 @@
  * every other listing that has room for all entries only the first answer is looked at.
  *
  * Directories are read through a buffer of a few entries, files in pieces of a few bytes, and there
- * is a pause between two of them, so that most are read while a refresh takes place.  A file must be
- * as long as it says.  What has gone before it is opened (ENOENT, ESTALE) is no fault.
+ * is a pause between two of them, so that most are read while a refresh takes place.  A file must
+ * be as long as it says.  What has gone before it is opened (ENOENT, ESTALE) is no fault.
  *
  * Prints "listings N files N versions N"; ends with 1 and a sentence at the first fault.
  */

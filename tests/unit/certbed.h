@@ -37,7 +37,9 @@ int teardown(void **state);
 
 struct X509_name_st *name_of(const char *text, size_t len);
 
-/* Signed by issuer, or by itself (NULL).  Takes name.  The caller may extend it, and signs it then. */
+/*
+ * Signed by issuer, or by itself (NULL).  Takes name.  The caller may extend it, and signs it then.
+ */
 struct x509_st *certificate(struct X509_name_st *name, struct x509_st *issuer,
 			    const char *constraints, const char *usage);
 void extend(struct x509_st *cert, struct x509_st *issuer, int nid, const char *value);

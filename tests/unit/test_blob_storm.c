@@ -107,8 +107,8 @@ answers_each_exactly_once(void **state)
 }
 
 /*
- * The same in block mode: lanes land granules and fail some, the disk loses some, the image goes and
- * comes back.
+ * The same in block mode: lanes land granules and fail some, the disk loses some, the image goes
+ * and comes back.
  */
 static void *
 read_granules_wildly(void *arg)

@@ -405,7 +405,10 @@ lost_object(void **state)
 	object_row_release(&o);
 }
 
-/* In all ways in which a file goes that was found bad; each time handlers learn when it is right again. */
+/*
+ * In all ways in which a file goes that was found bad; each time handlers learn when it is right
+ * again.
+ */
 static void
 lost_object_comes_back(void **state)
 {

@@ -111,7 +111,9 @@ images_that_are_missing(void **state)
 	assert_expired(f, "a replaced");
 }
 
-/* Of two with one identifier the first that file_prefix lets in stands; it need not be that of now. */
+/*
+ * Of two with one identifier the first that file_prefix lets in stands; it need not be that of now.
+ */
 static void
 entries_of_one_name(void **state)
 {

@@ -469,8 +469,8 @@ judge_with_fault(struct bed *bed, long n, int *rc, struct err *err)
 }
 
 /*
- * In any file there may be what revokes: as long as one cannot be read there is no verdict, but that
- * of a file which revokes already.
+ * In any file there may be what revokes: as long as one cannot be read there is no verdict, but
+ * that of a file which revokes already.
  */
 static void
 assert_no_verdict(struct bed *bed, const char *revoked)

@@ -189,7 +189,10 @@ left_before(void **state)
 	struct digest d = digest_for('a'), nobodys = digest_for('b');
 	struct bed *b = *state;
 
-	/* A stream had ended as they were replaced: the process was killed before a row could say so. */
+	/*
+	 * A stream had ended as they were replaced: the process was killed before a row could say
+	 * so.
+	 */
 	publish_true(b, "1", ENTRIES(IMG("a", "1", 'a'), IMG("b", "1", 'b')));
 	put_file(b, 'a', true);
 	put_file(b, 'b', true);

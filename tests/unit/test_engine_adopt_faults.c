@@ -83,7 +83,9 @@ row_cannot_be_written(void **state)
 	want(b, 'a');
 	end_pass(b);
 	end_pass(b);
-	/* Its bytes are right: who reads is served, and no more is hashed that could not be noted. */
+	/*
+	 * Its bytes are right: who reads is served, and no more is hashed that could not be noted.
+	 */
 	assert_answered(b, 1, 0);
 	want(b, 'a');
 	assert_answered(b, 2, 0);

@@ -421,8 +421,8 @@ writes_text_that_a_terminal_can_show(void **state)
 }
 
 /*
- * A message full of objects, each with as many keys as an object may have, long and alike.  If all of
- * them met in one slot of a hash table (whose seed nobody can know), that many comparisons would
+ * A message full of objects, each with as many keys as an object may have, long and alike.  If all
+ * of them met in one slot of a hash table (whose seed nobody can know), that many comparisons would
  * still be few, because an object is bounded.
  */
 static void

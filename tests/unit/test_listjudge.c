@@ -350,7 +350,9 @@ no_signer(void **state)
 	verdict_release(&v);
 }
 
-/* Attestations: an endorser of nothing is nobody; one with --blocks-only signs blocks and no lists. */
+/*
+ * Attestations: an endorser of nothing is nobody; one with --blocks-only signs blocks and no lists.
+ */
 static void
 attesters(void **state)
 {

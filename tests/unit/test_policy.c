@@ -292,8 +292,8 @@ test_spellings(void **state)
 }
 
 /*
- * One backtracking point: a thousand stars against a name that fails at its end.  It takes less than
- * 10 ms of the processor; a matcher that tries every way would not come to an end.
+ * One backtracking point: a thousand stars against a name that fails at its end.  It takes less
+ * than 10 ms of the processor; a matcher that tries every way would not come to an end.
  */
 static void
 test_cost(void **state)

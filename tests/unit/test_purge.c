@@ -243,7 +243,9 @@ counts_from_the_last_time(void **state)
 	assert_false(has_file(b, 'a'));
 }
 
-/* Each goes at its time; the file when no version has it any more, and never while an image has it. */
+/*
+ * Each goes at its time; the file when no version has it any more, and never while an image has it.
+ */
 static void
 purges_versions_that_share_a_file(void **state)
 {

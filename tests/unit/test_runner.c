@@ -51,7 +51,9 @@ handler_gets_record_and_variables(void **state)
 	buf_release(&r.output);
 }
 
-/* Below SIGRTMIN; a parent that is no C program may have left them so, and signal() refuses them. */
+/*
+ * Below SIGRTMIN; a parent that is no C program may have left them so, and signal() refuses them.
+ */
 static void
 ignore_signals_of_libc(void)
 {

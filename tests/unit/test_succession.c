@@ -1,8 +1,8 @@
 /*
  * test_succession.c - what cannot be done now: an exchange that cannot begin is counted where who
  * asked for it looks; a mount that cannot be made anew is tried again with the next worker; a
- * program that was being tried when the worker died is not heard any more; a worker that hangs before
- * it serves is ended; how the worker is, is written later.
+ * program that was being tried when the worker died is not heard any more; a worker that hangs
+ * before it serves is ended; how the worker is, is written later.
  */
 #include "config.h"
 
@@ -271,7 +271,9 @@ cause_is_told_of_a_program_that_ends(void **state)
 
 /* ---- a worker that hangs before it serves ---------------------------------------------------- */
 
-/* As if the supervisor had looked n times, each time after as long as it waits between two looks. */
+/*
+ * As if the supervisor had looked n times, each time after as long as it waits between two looks.
+ */
 static void
 look(struct bed *bed, int n, bool lives)
 {
@@ -359,7 +361,7 @@ is_not_watched_when_it_is_off(void **state)
 	over(bed, theirs);
 }
 
-/* ---- a new program that hangs ----------------------------------------------------------------- */
+/* ---- a new program that hangs ---------------------------------------------------------------- */
 
 enum { OLD_ONE_MS = 10000 };	/* what is left for the one before, of what readers wait */
 
@@ -472,7 +474,7 @@ standstill_gives_no_more_than_all(void **state)
 	assert_true(bed->s.outage_at == 0);
 }
 
-/* ---- a worker that a disk holds --------------------------------------------------------------- */
+/* ---- a worker that a disk holds -------------------------------------------------------------- */
 
 /* It was killed in the middle of its work, and is not gone, for as long as it is not waited for. */
 static void
@@ -561,7 +563,7 @@ reload_while_another_is_tried(void **state)
 	close(bed->s.now.notes);
 }
 
-/* ---- an exchange is asked for while nobody serves --------------------------------------------- */
+/* ---- an exchange is asked for while nobody serves -------------------------------------------- */
 
 static void
 exchange_waits_for_a_worker(void **state)

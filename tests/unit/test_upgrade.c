@@ -1,6 +1,7 @@
 /*
- * Stores of schema 2 and 3, as released versions left them (tests/data/state-2, -3), are taken over:
- * trust, selections, what is available and its history stand, and handlers are told of what they need.
+ * Stores of schema 2 and 3, as released versions left them (tests/data/state-2, -3), are taken
+ * over: trust, selections, what is available and its history stand, and handlers are told of what
+ * they need.
  */
 #include "config.h"
 #include "oldstate.h"
