@@ -28,7 +28,8 @@ void buf_putc(struct buf *b, char c);
 void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void buf_reserve(struct buf *b, size_t more);
 const char *buf_str(const struct buf *b);	/* "" when empty; borrows until the next change */
-char *buf_steal(struct buf *b, size_t *len);	/* caller frees; the buf is empty after; len may be NULL */
+/* Caller frees; the buf is empty after; len may be NULL. */
+char *buf_steal(struct buf *b, size_t *len);
 
 /*
  * Appends text with every byte outside printable ASCII written as \xNN: one line, safe on a

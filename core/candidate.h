@@ -18,7 +18,8 @@
 struct candidate {
 	struct buf message;		/* verbatim */
 	struct digest digest;		/* of message */
-	struct verdict verdict;		/* also set when the signature is refused; rc 0: it was not judged */
+	/* Also set when the signature is refused; rc 0: it was not judged. */
+	struct verdict verdict;
 	struct imagelist *list;		/* NULL until the signature is accepted */
 };
 

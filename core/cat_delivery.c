@@ -132,7 +132,8 @@ catalogue_delivery_done(struct catalogue *c, int64_t event, int64_t handler, con
 			int64_t next_try, struct err *err)
 {
 	if (why == NULL)
-		return cat_change(c, SQL_DELIVERY_TAKEN, ARGS(arg_int(event), arg_int(handler)), err);
+		return cat_change(c, SQL_DELIVERY_TAKEN, ARGS(arg_int(event), arg_int(handler)),
+				  err);
 	return cat_change(c, SQL_DELIVERY_FAILED,
 			  ARGS(arg_int(event), arg_int(handler), arg_text(why), arg_int(next_try),
 			       arg_int(LIMIT_EVENT_TRIES)),

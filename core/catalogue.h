@@ -340,7 +340,7 @@ struct object_row {
 	 */
 	bool root_listed;
 	bool degraded;		/* verified, but blocks are bad that could not be healed */
-	bool corrupt;		/* bad bytes were told of (CorruptFound), and nothing better since */
+	bool corrupt;		/* bad bytes were told of (CorruptFound), nothing better since */
 	char *strict_reason;	/* why it is fetched as a stream although it has a root, "" */
 	bool pinned;		/* a pinned image names it */
 	int64_t used;		/* seconds UTC of the last use that was noted; 0: none */

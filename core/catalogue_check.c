@@ -121,7 +121,8 @@ site_differs(struct catalogue *c, const struct buf *file, format_fn *format, boo
 	CLEANUP_BUF struct buf ours = BUF_INIT;
 	int rc = format(c, &ours, err);
 
-	*differs = rc == 0 && (ours.len != file->len || memcmp(ours.data, file->data, file->len) != 0);
+	*differs = rc == 0 &&
+		   (ours.len != file->len || memcmp(ours.data, file->data, file->len) != 0);
 	return rc;
 }
 

@@ -22,7 +22,9 @@ struct stack_st_X509;
  * Sets v->revoked and v->other_purpose whatever the result.  On success *store holds the CAs and
  * the authentic CRLs with all flags set; the caller frees it with X509_STORE_free().
  */
-int chain_judge(const struct trustdir *trust, struct x509_st *signer, const struct stack_st_X509 *others, struct verdict *v, struct x509_store_st **store, struct err *err);
+int chain_judge(const struct trustdir *trust, struct x509_st *signer,
+		const struct stack_st_X509 *others, struct verdict *v,
+		struct x509_store_st **store, struct err *err);
 
 /* Key too weak (CODE_WEAK) or too large to be verified cheaply (CODE_LIMIT). */
 int chain_judge_key(struct x509_st *signer, struct err *err);

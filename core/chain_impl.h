@@ -47,7 +47,8 @@ struct chain {
 	struct stack_st_X509_CRL *crls;	/* authentic ones, also expired */
 	struct stack_st_X509 *built;
 	struct fault fault;
-	const struct trust_file *trouble;	/* a CA or CRL file that may say more another time; borrowed */
+	/* A CA or CRL file that may say more another time; borrowed. */
+	const struct trust_file *trouble;
 };
 
 /* The stems under which files of this name are kept. */
@@ -59,8 +60,10 @@ struct bio_st *chain_open(const struct trust_file *f, bool *pem);
 struct X509_crl_st *chain_next_crl(struct bio_st *in, bool pem);
 
 /* Why a CRL does not count for the CAs of this name; NULL if it does. */
-const char *chain_crl_fault(const struct chain *c, struct X509_crl_st *crl, const struct X509_name_st *name);
-bool chain_has_name(const struct chain *c, const struct X509_name_st *name);	/* among the CAs found */
+const char *chain_crl_fault(const struct chain *c, struct X509_crl_st *crl,
+			    const struct X509_name_st *name);
+/* Among the CAs found. */
+bool chain_has_name(const struct chain *c, const struct X509_name_st *name);
 
 /* The refusal for c->fault, whose weight is not WEIGHT_NONE. */
 int chain_explain(const struct chain *c, struct err *err);

@@ -37,7 +37,8 @@ say_ahead(int64_t now, int64_t seen, struct err *err)
 
 	stamp_format(now, clock);
 	stamp_format(seen, other);
-	return err_refuse(err, CODE_CLOCK, "this host's clock says %s, %lld days later than when it "
+	return err_refuse(err, CODE_CLOCK,
+			  "this host's clock says %s, %lld days later than when it "
 			  "was last seen (%s): nothing is deleted for its age before it has said "
 			  "so for a day", clock, (long long)((now - seen) / 86400), other);
 }

@@ -23,11 +23,14 @@ enum clock_state { CLOCK_GOOD, CLOCK_BEHIND, CLOCK_AHEAD };
 
 #define CLOCK_FLOOR INT64_C(1767225600)	/* 2026-01-01: older clocks than this program are wrong */
 enum {
-	CLOCK_SLACK_S = 86400,		/* a list may have been made by a clock that was ahead of ours */
-	CLOCK_LEAP_S = 30 * 86400,	/* of a host that was switched off: longer is worth a look */
+	/* A list may have been made by a clock that was ahead of ours. */
+	CLOCK_SLACK_S = 86400,
+	/* Of a host that was switched off: longer is worth a look. */
+	CLOCK_LEAP_S = 30 * 86400,
 	CLOCK_TRUST_S = 86400,		/* of the monotonic clock */
 	CLOCK_NOTE_S = 3600,		/* so often what was seen is written down */
-	CLOCK_AHEAD_NOTE_S = 600,	/* likewise, how long a clock has been ahead: a run may be short */
+	/* Likewise, how long a clock has been ahead: a run may be short. */
+	CLOCK_AHEAD_NOTE_S = 600,
 	CLOCK_AHEAD_BYTES = 48,
 };
 

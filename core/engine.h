@@ -81,7 +81,8 @@ struct engine_config {
 	struct engine_ops ops;
 	int control_socket;		/* listening, or -1; borrows */
 	int stop_fd;			/* readable: stop; -1: none */
-	bool daemon;			/* timers for updates and expiry, prefetching, reconciliation */
+	/* Timers for updates and expiry, prefetching, reconciliation. */
+	bool daemon;
 };
 
 int engine_new(struct engine **out, const struct engine_config *config, struct err *err);
@@ -96,7 +97,8 @@ void engine_free(struct engine *e);
 /* Any thread from here. */
 void engine_stop(struct engine *e);
 void engine_want(struct engine *e, const struct digest *d);	/* a reader, or a command, waits */
-void engine_retry(struct engine *e, const struct digest *d);	/* as want, and forgets failed tries */
+/* As want, and forgets failed tries. */
+void engine_retry(struct engine *e, const struct digest *d);
 /*
  * The object's file is gone, or no file of its size: if it still is, quarantine; it is fetched
  * anew.
@@ -120,7 +122,8 @@ void engine_heal(struct engine *e, struct blockfile *f, int64_t g, const char *w
 void engine_audit(struct engine *e, const struct digest *d);
 /* Somebody opened or closed a file of it: the least recently used go first. */
 void engine_used(struct engine *e, const struct digest *d);
-void engine_shown(struct engine *e, uint64_t ticket);		/* the changes up to this one can be seen by everybody */
+/* The changes up to this one can be seen by everybody. */
+void engine_shown(struct engine *e, uint64_t ticket);
 void engine_reconfigure(struct engine *e, struct conf *conf);	/* takes conf */
 
 struct engine_progress {

@@ -164,7 +164,8 @@ engine_evict_items(struct engine *e, struct evict_item *items, size_t n, struct 
 		if (item->kind == EVICT_NEVER)
 			continue;
 		if (item->kind == EVICT_QUARANTINE)
-			rc = store_quarantine_drop(e->config.store, &item->digest, item->since, err);
+			rc = store_quarantine_drop(e->config.store, &item->digest, item->since,
+						   err);
 		else
 			rc = remove_files(e, &item->digest, err);
 		if (rc == 0)

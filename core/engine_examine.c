@@ -305,7 +305,8 @@ note_good(struct engine *e, const struct examination *x)
 	object_row_release(&row);
 	if (!accused)
 		return;
-	if (catalogue_object_healed(e->catalogue, &x->digest, "the whole file was hashed and is right",
+	if (catalogue_object_healed(e->catalogue, &x->digest,
+				    "the whole file was hashed and is right",
 				    stamp_now(), &err) != 0)
 		log_err(LOG_LVL_ERROR, "catalogue", &err);
 	engine_drop_heal(e, &x->digest);

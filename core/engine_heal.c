@@ -147,7 +147,8 @@ want_no_more(struct heal *heal, int64_t g)
 /* ---- rows and counters --------------------------------------------------------------------- */
 
 static int
-note_healed(struct engine *e, const struct heal *heal, const char *how, int64_t now, struct err *err)
+note_healed(struct engine *e, const struct heal *heal, const char *how, int64_t now,
+	    struct err *err)
 {
 	struct catalogue *c = e->catalogue;
 	int rc = 0;
@@ -346,7 +347,8 @@ on_landed(void *arg, struct blockfile *f, int64_t off, const void *data, size_t 
 	int64_t n = ((int64_t)size + VERITY_GRANULE - 1) / VERITY_GRANULE;
 
 	for (int64_t i = 0; i < n; i++)
-		engine_post(e, INBOX_HEALED, blockfile_digest(f), off / VERITY_GRANULE + i, 1, NULL);
+		engine_post(e, INBOX_HEALED, blockfile_digest(f), off / VERITY_GRANULE + i, 1,
+			    NULL);
 	engine_tell_landed(e, f, off, data, size);
 }
 

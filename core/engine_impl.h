@@ -81,7 +81,8 @@ struct lazyjob {
 	enum lazy_fill fill;		/* what the lazy was told */
 	char *uri;			/* one of its sources */
 	int64_t wish;			/* for the command: granule that was wished for, -1 none */
-	bool was_whole;			/* every granule was here once: it is filled, whatever fill says */
+	/* Every granule was here once: it is filled, whatever fill says. */
+	bool was_whole;
 	int n_checks;			/* passes that found the file changed */
 	int n_failed;			/* in a row, for the back-off */
 	long long retry_at, failed_at;	/* monotonic ms; STORED: retry_at of the row */
@@ -176,7 +177,8 @@ engine_conf(const struct engine *e)
 /* engine.c */
 struct job *engine_find_job(struct engine *e, const struct digest *d);
 void engine_rows_changed(struct engine *e);
-void engine_look(struct engine *e);	/* at rows that others may have changed: what is shown, and what is to be fetched */
+/* At rows that others may have changed: what is shown, and what is to be fetched. */
+void engine_look(struct engine *e);
 void engine_add_job(struct engine *e, struct job *job);
 void engine_drop_job(struct engine *e, struct job *job);
 void engine_requeue_job(struct engine *e, struct job *job);	/* BACKOFF -> QUEUED */
@@ -188,7 +190,8 @@ void engine_tell_lost(struct engine *e, const struct digest *d);
 void engine_tell_failed(struct engine *e, const struct digest *d, int64_t first, int64_t n,
 			const struct err *why);
 bool engine_is_open(struct engine *e, const struct digest *d);
-bool engine_is_fetching(struct engine *e, const struct digest *d);	/* a job of either kind exists */
+/* A job of either kind exists. */
+bool engine_is_fetching(struct engine *e, const struct digest *d);
 
 /* engine_inbox.c */
 bool engine_take_inbox(struct engine *e);	/* true: stop */
@@ -216,7 +219,8 @@ void engine_rebuilt(struct engine *e, struct pass *pass);
 struct lazyjob *engine_find_lazyjob(struct engine *e, const struct digest *d);
 struct lazyjob *engine_add_lazyjob(struct engine *e, const struct object_row *row);
 int64_t engine_lazyjob_bytes(const struct lazyjob *job);	/* here; lazies held */
-void engine_stop_lazyjob(struct engine *e, struct lazyjob *job);	/* without lazy and file then */
+/* Without lazy and file then. */
+void engine_stop_lazyjob(struct engine *e, struct lazyjob *job);
 void engine_drop_lazyjob(struct engine *e, struct lazyjob *job);
 void engine_fail_lazyjob(struct engine *e, struct lazyjob *job, const struct err *why);
 void engine_request_blocks(struct engine *e, struct lazyjob *job, bool retry);
@@ -377,7 +381,8 @@ void engine_count_rows(struct engine *e);
 /* controlserver.c.  is_watched: a command waits for all of it. */
 void control_accept(struct engine *e);
 void control_readable(struct engine *e, struct client *c);
-void control_answer_watchers(struct engine *e, const struct digest *d, int rc, const struct err *why);
+void control_answer_watchers(struct engine *e, const struct digest *d, int rc,
+			     const struct err *why);
 void control_answer_healing(struct engine *e, const struct digest *d, int64_t n_healed, int rc,
 			    const struct err *why);
 void control_tell_progress(struct engine *e);

@@ -12,7 +12,7 @@
 
 #include "cleanup.h"
 
-enum { LOST_A_LOOK = 256 };		/* each is a transaction: nobody is to wait for all of them */
+enum { LOST_A_LOOK = 256 };		/* each is a transaction: nobody is to wait for all */
 
 struct missing {
 	struct engine *e;

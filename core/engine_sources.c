@@ -46,7 +46,8 @@ engine_sources(struct engine *e, const struct digest *d, struct sources *images,
 	images->files_allowed = files_allowed;
 	rc = catalogue_object_sources(e->catalogue, d, add_source, images, err);
 	if (rc == 0 && images->n == 0)
-		rc = err_set(err, ENOENT, "no list that is in force names a place to fetch it from%s",
+		rc = err_set(err, ENOENT,
+			     "no list that is in force names a place to fetch it from%s",
 			     files_allowed ? "" : " (file:// needs file_prefix)");
 	if (sidecars == NULL)
 		return rc;

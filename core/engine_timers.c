@@ -107,7 +107,8 @@ purge(struct engine *e)
 	if (engine_conf(e)->expire_keep == KEEP_ALWAYS)
 		return;
 	err_clear(&err);
-	if (purge_by_policy(e->catalogue, e->config.store, engine_conf(e), stamp_now(), ops->is_open,
+	if (purge_by_policy(e->catalogue, e->config.store, engine_conf(e), stamp_now(),
+			    ops->is_open,
 			    ops->arg, &purged, &err) != 0)
 		log_err(LOG_LVL_ERROR, "purging expired images", &err);
 	if (purged.files > 0)
@@ -131,7 +132,8 @@ start(struct engine *e, enum starter_task task, struct updater *u)
 	if (u->id != 0)
 		return false;
 	u->since = io_monotonic_ms();
-	if (starter_run(e->config.starter, STARTER_UPDATER, (int)task, NULL, 0, &u->id, &err) != 0) {
+	if (starter_run(e->config.starter, STARTER_UPDATER, (int)task, NULL, 0, &u->id,
+			&err) != 0) {
 		u->id = 0;
 		log_err(LOG_LVL_ERROR, name_of(task), &err);
 	}

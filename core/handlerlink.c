@@ -318,7 +318,8 @@ static int
 say_foreign(const struct handlerlink *l, const char *name, struct err *err)
 {
 	return err_set(err, EEXIST,
-		       "'%s/%s' is not of vmimagefs' making and is left alone: move it away, and the "
+		       "'%s/%s' is not of vmimagefs' making and is left alone: move it away, and"
+		       " the "
 		       "image can stand there", l->path, name);
 }
 

@@ -324,7 +324,8 @@ add_image(struct buf *out, const struct json *record, bool of_subscription)
 		const struct field *f = &field_table[i];
 
 		if (f->id == FIELD_ID)
-			add_identifier(out, f->variable, json_as_string(json_get(record, f->column)));
+			add_identifier(out, f->variable,
+				       json_as_string(json_get(record, f->column)));
 		else if (f->variable != NULL && !is_left_out(f->id, of_subscription))
 			add_field(out, f, json_get(record, f->column));
 	}

@@ -183,7 +183,8 @@ other_root(struct intake *in, const struct digest *verity)
 
 	digest_hex(verity, got);
 	digest_hex(&in->root, want);
-	err_refuse(&why, CODE_BLOCK_DIGEST, "the bytes have the signed SHA-512, but their fs-verity "
+	err_refuse(&why, CODE_BLOCK_DIGEST,
+		   "the bytes have the signed SHA-512, but their fs-verity "
 		   "digest is '%s', the signed one is '%s'", got, want);
 	if (store_quarantine_partial(in->store, &in->expected, &aside) != 0)
 		store_partial_drop(in->store, &in->expected);

@@ -47,7 +47,8 @@ job_new(const struct object_row *row)
 	job->pipe_rd = -1;
 	pthread_mutex_init(&job->lock, NULL);
 	snprintf(job->etag, sizeof(job->etag), "%s", row->etag != NULL ? row->etag : "");
-	snprintf(job->etag_url, sizeof(job->etag_url), "%s", row->etag_url != NULL ? row->etag_url : "");
+	snprintf(job->etag_url, sizeof(job->etag_url), "%s",
+		 row->etag_url != NULL ? row->etag_url : "");
 	return job;
 }
 
@@ -165,7 +166,8 @@ backoff_ms(const struct job *job, int retry_after)
 
 /* The try is over without bytes to serve. */
 static void
-fail(struct job *job, const struct job_env *env, const struct err *why, bool counts, int retry_after)
+fail(struct job *job, const struct job_env *env, const struct err *why, bool counts,
+     int retry_after)
 {
 	char hex[DIGEST_HEX + 1];
 	bool full = why->code == CODE_FULL;
@@ -243,7 +245,8 @@ job_start(struct job *job, const struct job_env *env)
 	drop_sources(job);
 	rc = catalogue_object_sources(env->catalogue, &job->digest, add_source, &sourcing, &e);
 	if (rc == 0 && job->n_sources == 0)
-		rc = err_set(&e, ENOENT, "no list that is in force names a place to fetch it from%s",
+		rc = err_set(&e, ENOENT,
+			     "no list that is in force names a place to fetch it from%s",
 			     sourcing.files_allowed ? "" : " (file:// needs file_prefix)");
 	/* Each try begins with another of them. */
 	if (rc == 0)
@@ -391,7 +394,8 @@ judge_short(struct job *job, const struct job_env *env)
 		return;
 	}
 	if (!counts && made_progress(job)) {
-		log_info("%s; resuming at byte %lld", e.text, (long long)intake_offset(job->intake));
+		log_info("%s; resuming at byte %lld", e.text,
+			 (long long)intake_offset(job->intake));
 		end_transfer(job);
 		return;
 	}
@@ -441,7 +445,8 @@ note_verified(struct job *job, const struct job_env *env, struct err *err)
 	int rc = catalogue_begin(env->catalogue, err);
 
 	if (rc == 0)
-		rc = catalogue_object_verified(env->catalogue, &job->digest, tree, stamp_now(), err);
+		rc = catalogue_object_verified(env->catalogue, &job->digest, tree, stamp_now(),
+					       err);
 	if (rc == 0)
 		rc = catalogue_commit(env->catalogue, err);
 	blockfile_unref(f);

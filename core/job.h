@@ -56,7 +56,8 @@ struct job {
 	int n_failed;			/* failed tries in a row, for the back-off */
 	long long retry_at;		/* BACKOFF, STORING (0: not tried): monotonic ms */
 	long long failed_at;		/* BACKOFF: monotonic ms of the last failure */
-	int64_t free_then;		/* BACKOFF for want of room: what the disk had, -1: not asked */
+	/* BACKOFF for want of room: what the disk had, -1: not asked. */
+	int64_t free_then;
 	struct err result;		/* BACKOFF */
 
 	struct job_source *sources;
@@ -68,7 +69,8 @@ struct job {
 	bool begun, ended;		/* answers of the running request */
 	struct fetch_answer end;
 	int64_t reached;		/* the farthest that a request of this try came */
-	bool restarted;			/* the one full restart after a resumed transfer went wrong */
+	/* The one full restart after a resumed transfer went wrong. */
+	bool restarted;
 	char etag[FETCH_ETAG_MAX], etag_url[LIMIT_URI_BYTES + 1];
 };
 

@@ -24,7 +24,8 @@ struct kept {
 	 */
 	bool (*serve)(void *arg);
 	void *arg;
-	int fds[KEPT_FDS];		/* descriptors that the keeper needs; all others are closed */
+	/* Descriptors that the keeper needs; all others are closed. */
+	int fds[KEPT_FDS];
 	size_t n_fds;
 };
 

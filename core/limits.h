@@ -52,7 +52,7 @@ _Static_assert(sizeof(off_t) == 8 && sizeof(time_t) == 8, "files and dates need 
 #define LIMIT_EVENTS_SHOWN 1000
 #define LIMIT_EVENTS_KEPT 2000		/* in the outbox, of those that are over */
 #define LIMIT_PURGED_KEPT 1000		/* in expired/, of versions without bytes: what they were */
-#define LIMIT_EVENT_TRIES 24		/* of one event and handler: eight hours, a night's outage */
+#define LIMIT_EVENT_TRIES 24		/* of one event and handler: eight hours, a night */
 #define LIMIT_EVENT_BACKOFF_MIN 10	/* seconds */
 #define LIMIT_EVENT_BACKOFF_MAX 1800
 #define LIMIT_EVENT_OUTPUT (64 << 10)	/* of a handler, kept; the rest is read and dropped */
@@ -64,7 +64,7 @@ _Static_assert(sizeof(off_t) == 8 && sizeof(time_t) == 8, "files and dates need 
 #define LIMIT_TAR_BLOCKS 1000		/* of headers and pax headers: each may cost a fetch */
 #define LIMIT_OVA_INDEXES 1024		/* kept in memory: at most 13 KiB each */
 #define LIMIT_QUARANTINE_FILES 16	/* bad bytes are kept for inspection, bounded */
-#define LIMIT_VMCATCHER_DB_BYTES (2LL << 30)	/* copied into memory; it holds every version of every list */
+#define LIMIT_VMCATCHER_DB_BYTES (2LL << 30)	/* in memory, with every version of every list */
 #define LIMIT_DN_BYTES 2048		/* of a registered name: no certificate's is longer */
 #define LIMIT_SECRET_BYTES 1023		/* a user name or a password: what the fetcher takes */
 #define LIMIT_LOG_LINE 1024

@@ -86,7 +86,8 @@ tell_of_lost(void)
 {
 	char lost[80];
 
-	snprintf(lost, sizeof(lost), "%lu lines are missing here: the log did not take them", n_lost);
+	snprintf(lost, sizeof(lost), "%lu lines are missing here: the log did not take them",
+		 n_lost);
 	if (put(LOG_LVL_WARNING, lost, 0))
 		n_lost = 0;
 	return n_lost == 0;
@@ -113,7 +114,8 @@ write_line(enum log_level level, const char *line)
 		n_repeats++;
 	} else {
 		if (n_repeats > 0) {
-			snprintf(repeats, sizeof(repeats), "last message repeated %lu times", n_repeats);
+			snprintf(repeats, sizeof(repeats), "last message repeated %lu times",
+				 n_repeats);
 			emit(last_level, repeats);
 		}
 		n_repeats = 0;

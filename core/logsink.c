@@ -18,7 +18,8 @@
 #include "io.h"
 
 enum {
-	AGAIN_MS = 10,		/* a syslogd whose queue is full does not say when there is room again */
+	/* A syslogd whose queue is full does not say when there is room again. */
+	AGAIN_MS = 10,
 	APART = 900,		/* no number that processes give to their children's descriptors */
 };
 

@@ -68,7 +68,8 @@ message_read(struct catalogue *c, const struct digest *message, bool payload,
 	if (rc < 0)
 		return err_set(err, -rc, "stored message 'messages/%.16s...' cannot be read: %s%s",
 			       name, strerrordesc_np(-rc),
-			       rc == -EACCES ? ": give it to the owner of the state directory" : "");
+			       rc == -EACCES ? ": give it to the owner of the state directory"
+					     : "");
 	digest_of(out->data, out->len, &found);
 	if (!digest_equal(&found, expected != NULL ? expected : message))
 		return err_refuse(err, CODE_CORRUPT,

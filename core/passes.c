@@ -161,7 +161,8 @@ commit(struct store *store, struct pass *pass, struct err *err)
 	if (!hashed)
 		return err->rc = -EAGAIN;
 	if (!digest_equal(&a.sha512, &pass->digest))
-		return err_refuse(err, CODE_BLOCK_DIGEST, "every block is as its signed digest says, and"
+		return err_refuse(err, CODE_BLOCK_DIGEST,
+				  "every block is as its signed digest says, and"
 				  " the whole has another SHA-512 than was signed");
 	pass->tree = vtree_id(blockfile_tree(pass->file))->verity;
 	return store_commit_blocks(store, &pass->digest, blockfile_fd(pass->file), err);

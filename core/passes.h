@@ -35,7 +35,8 @@ struct pass {
 	struct digest digest;
 	int64_t size;
 	bool urgent;			/* readers wait */
-	bool has_root;			/* REBUILD, ADOPT: the signed digest that the tree must have */
+	/* REBUILD, ADOPT: the signed digest that the tree must have. */
+	bool has_root;
 	struct digest root;
 	struct blockfile *file;		/* COMMIT, CHECK: a reference.  Else the result */
 	atomic_bool cancelled;

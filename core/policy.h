@@ -24,13 +24,16 @@ void policy_free(struct policy *p);
  * CODE_NAMESPACE, the file, the line and the reason; none of its rules counts, and every issuer
  * that it named before the fault is unusable from then on.
  */
-int policy_add_signing_policy(struct policy *p, const char *origin, const char *text, size_t len, struct err *err);
-int policy_add_namespaces(struct policy *p, const char *origin, const char *text, size_t len, struct err *err);
+int policy_add_signing_policy(struct policy *p, const char *origin, const char *text, size_t len,
+			      struct err *err);
+int policy_add_namespaces(struct policy *p, const char *origin, const char *text, size_t len,
+			  struct err *err);
 
 /*
  * Whether issuer may sign subject: each kind of file that speaks of this issuer must permit it,
  * and at least one must speak.  CODE_NAMESPACE otherwise, naming the file and the rule.
  */
-int policy_permits(const struct policy *p, const char *issuer, const char *subject, struct err *err);
+int policy_permits(const struct policy *p, const char *issuer, const char *subject,
+		   struct err *err);
 
 #endif

@@ -350,7 +350,8 @@ recheck_lists(const struct refresh *r, enum recheck_scope scope, int *changed, s
 	rc = recheck_messages(&k, err);
 	*changed = k.changed;
 	if (rc == 0 && k.busy)
-		return err_refuse(err, CODE_BUSY, "stored messages could not be judged anew: what stood"
+		return err_refuse(err, CODE_BUSY,
+				  "stored messages could not be judged anew: what stood"
 				  " stands");
 	if (rc == 0 && news && !k.unknown && !r->dry_run)
 		rc = catalogue_note_set(r->catalogue, FINGERPRINT_NOTE, hex, err);

@@ -19,7 +19,8 @@ struct refresh {
 	struct catalogue *catalogue;
 	struct starter *starter;
 	bool dry_run;
-	bool any_version;	/* as if every subscription had reset_version: for a dry run of it */
+	/* As if every subscription had reset_version: for a dry run of it. */
+	bool any_version;
 	bool news;		/* do not say again what was said the last time */
 	long long deadline; /* io_monotonic_ms() after which no fetch begins (CODE_SLOW); 0: none */
 	/* May be NULL.  Warnings and changes, one line each, for the top to print or log. */

@@ -30,7 +30,8 @@
 enum {
 	LEAF_BITS = 24,
 	KEY_BYTES = 5,			/* LEAF_BITS + 8 * KEY_BYTES is 64 */
-	BATCH = 256,			/* granules whose level-0 blocks are fetched at once: 1 MiB */
+	/* Granules whose level-0 blocks are fetched at once: 1 MiB. */
+	BATCH = 256,
 };
 
 /* ---- the index ----------------------------------------------------------------------------- */

@@ -36,7 +36,8 @@ enum {
 struct runner {
 	int sock;
 	pid_t pid;
-	pid_t owner;		/* who may wait for it: after a fork there are two of us; 0: nobody */
+	/* Who may wait for it: after a fork there are two of us; 0: nobody. */
+	pid_t owner;
 	uint32_t next_id;
 	struct runner_packet packet;
 };

@@ -25,6 +25,7 @@ int smime_init(struct err *err);
  * policy files.  DER and PEM messages are refused (CODE_SIGNATURE).  The verdict's rc is also
  * returned.
  */
-int smime_verify(const struct trustdir *trust, const void *message, size_t len, struct verdict *out);
+int smime_verify(const struct trustdir *trust, const void *message, size_t len,
+		 struct verdict *out);
 
 #endif

@@ -70,7 +70,8 @@ struct note {
 struct starter {
 	int sock;
 	pid_t pid;
-	pid_t owner;		/* who may wait for it: after a fork there are two of us; 0: nobody */
+	/* Who may wait for it: after a fork there are two of us; 0: nobody. */
+	pid_t owner;
 	atomic_uint next_id;	/* any thread */
 };
 

@@ -99,7 +99,8 @@ static const struct permission permitted[] = {
 	{ NOT_VERIFIER, CALL(set_tid_address) }, { NOT_VERIFIER, CALL(rt_sigtimedwait) },
 
 	/* names: Landlock says which */
-	{ NOT_VERIFIER, CALL(open) }, { NOT_VERIFIER, CALL(openat) }, { NOT_VERIFIER, CALL(openat2) },
+	{ NOT_VERIFIER, CALL(open) }, { NOT_VERIFIER, CALL(openat) },
+	{ NOT_VERIFIER, CALL(openat2) },
 	{ NOT_VERIFIER, CALL(stat) }, { NOT_VERIFIER, CALL(lstat) },
 	{ NOT_VERIFIER, CALL(newfstatat) }, { NOT_VERIFIER, CALL(statx) },
 	{ NOT_VERIFIER, CALL(statfs) }, { NOT_VERIFIER, CALL(fstatfs) },
@@ -116,7 +117,8 @@ static const struct permission permitted[] = {
 	{ STORING | SUPERVISOR, CALL(renameat2) }, { STORING | SUPERVISOR, CALL(flock) },
 	{ STORING | SUPERVISOR, CALL(fchmod) },
 	{ STORING, CALL(pwritev) }, { STORING, CALL(preadv2) },
-	{ STORING, CALL(fdatasync) }, { STORING, CALL(sync_file_range) }, { STORING, CALL(fallocate) },
+	{ STORING, CALL(fdatasync) }, { STORING, CALL(sync_file_range) },
+	{ STORING, CALL(fallocate) },
 	{ STORING, CALL(fadvise64) }, { STORING, CALL(truncate) },
 	{ STORING, CALL(copy_file_range) }, { STORING, CALL(mkdir) }, { STORING, CALL(mkdirat) },
 	{ STORING, CALL(rmdir) }, { STORING, CALL(link) }, { STORING, CALL(linkat) },
@@ -130,7 +132,8 @@ static const struct permission permitted[] = {
 	{ NOT_VERIFIER, CALL(sendto) }, { NOT_VERIFIER, CALL(recvfrom) },
 	{ NOT_VERIFIER, CALL(shutdown) }, { NOT_VERIFIER, CALL(getsockopt) },
 	{ NOT_VERIFIER, CALL(eventfd2) }, { NOT_VERIFIER, CALL(signalfd4) },
-	{ WORKER, CALL(accept4) }, { WORKER, CALL(memfd_create) }, { SUPERVISOR, CALL(memfd_create) },
+	{ WORKER, CALL(accept4) }, { WORKER, CALL(memfd_create) },
+	{ SUPERVISOR, CALL(memfd_create) },
 	{ WORKER, CALL(splice) }, { WORKER, CALL(vmsplice) }, { WORKER, CALL(tee) },
 	{ WORKER | FETCHER, CALL(epoll_create1) }, { WORKER | FETCHER, CALL(epoll_ctl) },
 	{ WORKER | FETCHER, CALL(epoll_wait) }, { WORKER | FETCHER, CALL(epoll_pwait) },
@@ -211,7 +214,8 @@ static const struct {
  */
 static const uint32_t permitted_fcntls[] = {
 	F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GETLK, F_SETLK, F_SETLKW,
-	F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW, F_GETPIPE_SZ, F_SETPIPE_SZ, F_ADD_SEALS, F_GET_SEALS,
+	F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW, F_GETPIPE_SZ, F_SETPIPE_SZ, F_ADD_SEALS,
+	F_GET_SEALS,
 };
 
 /* ---- rules ----------------------------------------------------------------------------------- */
@@ -251,7 +255,8 @@ add_memory(scmp_filter_ctx filter, enum sandbox_role role)
 		rc = permit_without(filter, CALL(mprotect), 2, PROT_EXEC);
 	if (rc == 0 && role == SANDBOX_FETCHER)
 		rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, CALL(mmap), 2,
-				      SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC | PROT_WRITE, PROT_EXEC),
+				      SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC | PROT_WRITE,
+					      PROT_EXEC),
 				      SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_ANONYMOUS, 0));
 	return rc;
 }

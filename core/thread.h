@@ -16,6 +16,7 @@ int thread_start(pthread_t *thread, void *(*fn)(void *arg), void *arg);
  * One that cannot be done without: if it is not to be had, a message says what it was for, and the
  * process ends with EXIT_TEMPORARY.
  */
-void thread_start_or_end(pthread_t *thread, void *(*fn)(void *arg), void *arg, const char *what_for);
+void thread_start_or_end(pthread_t *thread, void *(*fn)(void *arg), void *arg,
+			 const char *what_for);
 
 #endif

@@ -25,7 +25,8 @@ struct trust_file {
 	void *data;		/* NULL if it cannot be used */
 	size_t len;
 	char *problem;		/* why it cannot be used, NULL if it can */
-	int trouble;		/* the errno value of a read that may succeed the next time, else 0 */
+	/* The errno value of a read that may succeed the next time, else 0. */
+	int trouble;
 };
 
 /*
@@ -42,7 +43,8 @@ size_t trustdir_n_cas(const struct trustdir *t);	/* usable CA files */
 /*
  * The n-th (from 0) file of this kind and stem, in order of name; NULL after the last.  Borrowed.
  */
-const struct trust_file *trustdir_find(const struct trustdir *t, enum trust_kind kind, const char *stem, size_t n);
+const struct trust_file *trustdir_find(const struct trustdir *t, enum trust_kind kind,
+				       const char *stem, size_t n);
 
 /* The error for a file in trouble: it has no code, for nothing is known. */
 int trustdir_trouble(const struct trust_file *f, struct err *err);
@@ -51,7 +53,8 @@ int trustdir_trouble(const struct trust_file *f, struct err *err);
  * The policy decision for one issued subject.  stems are those of the issuer's CA files: a policy
  * file of theirs that cannot be used makes the CA unusable.  CODE_NAMESPACE if not permitted.
  */
-int trustdir_permits(const struct trustdir *t, const char *const *stems, size_t n_stems, const char *issuer, const char *subject, struct err *err);
+int trustdir_permits(const struct trustdir *t, const char *const *stems, size_t n_stems,
+		     const char *issuer, const char *subject, struct err *err);
 
 /*
  * A fingerprint of the directory (names, sizes, times, inode numbers; contents are not read), so

@@ -143,7 +143,8 @@ explain(int rc, int status, struct err *err)
 	if (rc != 0)
 		return err_set(err, -rc, "cannot talk to the verifier: %s", strerrordesc_np(-rc));
 	if (status == STARTER_NOT_STARTED)
-		return err_refuse(err, CODE_BUSY, "the verifier could not be started: no process or no"
+		return err_refuse(err, CODE_BUSY,
+				  "the verifier could not be started: no process or no"
 				  " memory for it");
 	if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_TEMPORARY)
 		return err_refuse(err, CODE_LIMIT, "the verifier had no memory for the message");

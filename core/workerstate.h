@@ -35,8 +35,10 @@ struct worker_state {
 	char last_cause[WORKERSTATE_TEXT];
 	int64_t next_start;		/* WAITING */
 	int64_t exchanges;		/* programs that were tried */
-	char exchange[WORKERSTATE_TEXT];	/* what came of the last one: "done", or why not; empty: it runs */
-	int64_t exchanges_refused;	/* could not begin: one was under way, or nothing served yet */
+	/* What came of the last one: "done", or why not; empty: it runs. */
+	char exchange[WORKERSTATE_TEXT];
+	/* Could not begin: one was under way, or nothing served yet. */
+	int64_t exchanges_refused;
 };
 
 /* Without waiting for a disk: run_dir is where pids are.  0 or a negative errno value. */

@@ -72,7 +72,8 @@ struct overdue {
 	uint64_t object;
 	off_t off;
 	size_t size;
-	long long since, until;	/* monotonic ms: it began; what it asked for may be asked for again */
+	/* Monotonic ms: it began; what it asked for may be asked for again. */
+	long long since, until;
 };
 
 struct spare_buf {

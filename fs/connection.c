@@ -149,7 +149,8 @@ refuse_waiting(const struct connection *c, struct connection_told *told, bool al
 			break;
 		memcpy(&request, room, sizeof(request));
 		refusal = refusal_of(&request, all);
-		if (!all && request.opcode == FUSE_LOOKUP && may_ask_again(&request, told, n_before)) {
+		if (!all && request.opcode == FUSE_LOOKUP &&
+		    may_ask_again(&request, told, n_before)) {
 			told->pids[told->n++] = request.pid;
 			refusal = -ESTALE;
 		}

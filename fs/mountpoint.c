@@ -99,7 +99,8 @@ read_mountinfo(void (*take)(const struct entry *e, void *arg), void *arg, struct
 	while (getline(&line, &room, f) > 0)
 		if (parse_mountinfo_line(line, &e))
 			take(&e, arg);
-	return feof(f) ? 0 : err_set(err, errno, "/proc/self/mountinfo: %s", strerrordesc_np(errno));
+	return feof(f) ? 0 : err_set(err, errno, "/proc/self/mountinfo: %s",
+				     strerrordesc_np(errno));
 }
 
 /* The number alone may be another one's by now. */

@@ -61,7 +61,8 @@ struct shared {
 	atomic_uint beats;		/* signs of life (pulse.h) */
 	uint32_t reply_len;		/* 0: INIT was never answered */
 	uint8_t reply[SHARED_INIT_MAX];
-	uint64_t shown;			/* tree_fingerprint() of what the kernel was told; 0: unknown */
+	/* tree_fingerprint() of what the kernel was told; 0: unknown. */
+	uint64_t shown;
 	int64_t n_active;		/* images that the kernel believes to be fetched just now */
 	int64_t n_untold;		/* notes to the kernel that are under way */
 	struct shared_handle handles[SHARED_HANDLES];

@@ -25,7 +25,8 @@ each_figure(struct fs_context *fs, void (*fn)(void *arg, const struct engine_fig
 					 FIGURE_NUMBER, 0 };
 	struct engine_figure open = { "files_open", "Open image files", FIGURE_NUMBER, 0 };
 	struct engine_figure passed = { "passthrough_images",
-					"Images that the kernel reads by itself", FIGURE_NUMBER, 0 };
+					"Images that the kernel reads by itself", FIGURE_NUMBER,
+					0 };
 	struct engine_figure passing = { "passthrough_files_open", "Open files of these",
 					 FIGURE_NUMBER, 0 };
 	struct engine_figure restarts = { "worker_restarts",

@@ -56,7 +56,8 @@ start_process(struct supervisor *s, struct workerproc *p, enum keeper_program wh
 	int fds[N_WORKER_FDS];
 
 	if (s->keeper_gone)
-		return err_set(err, EPIPE, "no worker can be started any more: its keeper has ended");
+		return err_set(err, EPIPE,
+			       "no worker can be started any more: its keeper has ended");
 	list_fds(s->setup, fds);
 	return workerproc_start(p, s->setup->keeper, which, fds, err);
 }

@@ -37,7 +37,8 @@
 enum {
 	PROBE_MS = 60000,
 	STOP_MS = 5000,
-	STANDSTILL_MS = 2000,		/* later than due: a processor that is busy is not as late */
+	/* Later than due: a processor that is busy is not as late. */
+	STANDSTILL_MS = 2000,
 };
 
 static const int taken_signals[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD };
@@ -81,7 +82,8 @@ start_probe(struct supervisor *s)
 	s->state = PROBING;
 	s->deadline = io_monotonic_ms() + PROBE_MS;
 	if (s->probe < 0) {
-		err_set(&err, errno, "no process to try the mount with: %s", strerrordesc_np(errno));
+		err_set(&err, errno, "no process to try the mount with: %s",
+			strerrordesc_np(errno));
 		supervisor_fail(s, &err);
 	}
 }
@@ -156,7 +158,8 @@ keeper_ended(struct supervisor *s, pid_t pid)
 		return;
 	if (pid == starter_pid(s->setup->starter)) {
 		s->keeper_gone = true;
-		log_error("the keeper of starter and worker has ended: neither can be started again "
+		log_error("the keeper of starter and worker has ended: neither can be started again"
+			  " "
 			  "before the next mount");
 	} else if (s->setup->runner != NULL && pid == runner_pid(s->setup->runner)) {
 		log_error("the keeper of event handlers has ended: they cannot be started again "

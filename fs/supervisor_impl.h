@@ -44,7 +44,8 @@ struct supervisor {
 	long long outage_at;		/* readers have waited long enough; 0: they need not wait */
 	long long show_at;		/* run_dir/worker could not be written: again; 0: it was */
 	bool exchange_due;		/* as soon as a worker serves */
-	bool reload_due;		/* the next one that serves has read an older configuration */
+	/* The next one that serves has read an older configuration. */
+	bool reload_due;
 	struct worker_state shown;
 };
 
@@ -68,7 +69,8 @@ bool succession_is_over(const struct supervisor *s);	/* no worker is left */
 void succession_run(struct supervisor *s);	/* what is due by time */
 
 /* succession_time.c */
-void succession_watch(struct supervisor *s);	/* the worker is to show signs of life from now on */
+/* The worker is to show signs of life from now on. */
+void succession_watch(struct supervisor *s);
 void succession_kill_late(struct supervisor *s, long long now);
 /* What is bounded gets ms more, because they have passed without anybody; the time is now. */
 void succession_postpone(struct supervisor *s, long long now, long long ms);

@@ -26,7 +26,8 @@ struct tree_image_slot {
 	const struct tree_image *image;		/* live */
 	char *title_name;			/* in by-title/ */
 	uint32_t object;			/* of the version shown, TREE_NONE if unknown */
-	uint32_t cached;			/* of the version of cache/: the same, unless ahead */
+	/* Of the version of cache/: the same, unless ahead. */
+	uint32_t cached;
 	uint32_t pending;			/* of the version to come, or TREE_NONE */
 };
 

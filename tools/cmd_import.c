@@ -142,7 +142,8 @@ cmd_import_vmcatcher(struct ctl *ctl, const struct options *opt, char **args, si
 		tell(&ctl->out, &result, args[0]);
 	/* With -q the single reasons are not told. */
 	if (rc == 0 && result.refused && ctl->out.verbosity < 0)
-		rc = err_set(&err, EIO, "not all of '%s' was taken over: without -q it is said what was"
+		rc = err_set(&err, EIO,
+			     "not all of '%s' was taken over: without -q it is said what was"
 			     " not, and why", args[0]);
 	if (rc != 0)
 		rc = fail(ctl, &err);

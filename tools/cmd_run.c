@@ -461,7 +461,8 @@ ask_for_exchange(struct ctl *ctl, struct worker_state *state, struct err *err)
 		return rc;
 	rc = control_call(ctl->conf, "exchange", NULL, NULL, NULL, err);
 	/* It answers first, so that it was on its way for another's request. */
-	return rc == -ECONNRESET ? refuse_exchange("the one that was asked is just leaving", err) : rc;
+	return rc == -ECONNRESET ? refuse_exchange("the one that was asked is just leaving",
+						   err) : rc;
 }
 
 /* Nothing comes of a request that met another exchange. */

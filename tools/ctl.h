@@ -51,7 +51,8 @@ enum {
 	CTL_STARTER = 2, /* fetchers and verifiers will be needed (with the others they may be) */
 	CTL_CHECK = 4, /* the catalogue is checked as a whole, and rebuilt if damaged */
 	CTL_CONFINED = 8, /* in the sandbox of an updater, for good: opens nothing but the store */
-	CTL_SET_UP = 16, /* only where something has been set up: otherwise says so, makes nothing */
+	/* Only where something has been set up: otherwise says so, makes nothing. */
+	CTL_SET_UP = 16,
 };
 
 /*

@@ -94,7 +94,8 @@ open_file(const struct fetch_request *req, struct stat *st, struct err *err)
 	if (req->file_prefix[0] != '\0') {
 		fd = open_below(req->file_prefix, path);
 	} else {
-		fd = io_openat(AT_FDCWD, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0);
+		fd = io_openat(AT_FDCWD, path,
+			       O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0);
 		if (fd < 0)
 			fd = -errno;
 	}

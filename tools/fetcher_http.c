@@ -241,7 +241,8 @@ on_body(char *data, size_t size, size_t n, void *arg)
 		hop->rc = sink_flush(t->sink, hop->err);
 	patience_forgive(&hop->patience, sink_waited(t->sink));
 	if (hop->rc == 0 && too_much && t->req->length > 0)
-		hop->rc = err_refuse(hop->err, CODE_RANGE, "more bytes than the Content-Range says");
+		hop->rc = err_refuse(hop->err, CODE_RANGE,
+				     "more bytes than the Content-Range says");
 	else if (hop->rc == 0 && too_much)
 		hop->rc = err_refuse(hop->err, CODE_TOO_MUCH, "more than the %lld bytes allowed",
 				     (long long)limit);

@@ -15,7 +15,8 @@ struct imageinfo {
 	const char *state;
 	char *error;			/* as its file says, "" if none */
 	char root[DIGEST_HEX + 1];	/* the fs-verity digest that is signed for it, "" if none */
-	int64_t used;			/* seconds UTC of its last use, coarsely; 0: none is known */
+	/* Seconds UTC of its last use, coarsely; 0: none is known. */
+	int64_t used;
 };
 
 /* rooted: with root; otherwise it stays "", and a list of very many images is there sooner. */

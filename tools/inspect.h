@@ -16,7 +16,8 @@ enum inspect_verdict {
 	INSPECT_GOOD,
 	INSPECT_GONE,		/* no such file, or none that can be it */
 	INSPECT_UNREADABLE,	/* nothing is known of its bytes: the disk does not give them */
-	INSPECT_UNKNOWN,	/* nor of the disk: there was no descriptor, memory or thread to look */
+	/* Nor of the disk: there was no descriptor, memory or thread to look. */
+	INSPECT_UNKNOWN,
 	INSPECT_BLOCKS,		/* some granules are bad, and these are known by the kept tree */
 	INSPECT_BYTES,		/* bad, and no good tree says where */
 	INSPECT_TREE,		/* the bytes are right; the tree is missing or wrong */

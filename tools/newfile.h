@@ -12,7 +12,8 @@ struct newfile {
 	int fd;			/* read and write; empty at first */
 	int dir;
 	char *name;		/* in dir */
-	char temporary[NAME_MAX + 1];	/* its name in dir while it is written; empty: it has none */
+	/* Its name in dir while it is written; empty: it has none. */
+	char temporary[NAME_MAX + 1];
 };
 
 /*

@@ -268,7 +268,8 @@ static const struct {
 	enum code code;
 	const char *hint;
 } hints[] = {
-	{ CODE_DOWNLOAD, "check the address and that its server is up; what was there before stands" },
+	{ CODE_DOWNLOAD,
+	  "check the address and that its server is up; what was there before stands" },
 	{ CODE_SIGNATURE,
 	  "ask the list's publisher; 'vmimagectl config show' names the cert_dir that must"
 	  " hold the signer's CA" },

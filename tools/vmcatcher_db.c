@@ -99,7 +99,8 @@ path_of_url(const char *url, char **path, struct err *err)
 	const char *base;
 
 	if (strncmp(url, SCHEME, strlen(SCHEME)) != 0)
-		return err_set(err, EINVAL, "a database '%.*s' cannot be used: only sqlite:////PATH,"
+		return err_set(err, EINVAL,
+			       "a database '%.*s' cannot be used: only sqlite:////PATH,"
 			       " or sqlite:///PATH relative to the working directory",
 			       (int)strcspn(url, "/@"), url);
 	if (*name == '\0' || strcmp(name, ":memory:") == 0)

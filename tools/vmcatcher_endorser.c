@@ -277,7 +277,8 @@ are_pairs(const struct creation *c)
 		vmc_log(c->v, VMC_WARNING, LOGGER, "Unsure how to add subjects credentials without"
 			" issuer credentials.");
 	else if (c->issuers.n > c->subjects.n)
-		vmc_log(c->v, VMC_WARNING, LOGGER, "Cant add issuer credentials, without a subject.");
+		vmc_log(c->v, VMC_WARNING, LOGGER,
+			"Cant add issuer credentials, without a subject.");
 	else
 		return true;
 	return false;

@@ -134,7 +134,8 @@ static const struct option_spec attest_options[] = {
 };
 
 static const struct option_spec import_options[] = {
-	{ "--cache", "DIR", AT(cache), "adopt the files of its cache directory, after hashing them" },
+	{ "--cache", "DIR", AT(cache),
+	  "adopt the files of its cache directory, after hashing them" },
 	{ 0 }
 };
 
@@ -187,7 +188,8 @@ static const struct verb verbs[] = {
 	  cmd_unsubscribe, "unsubscribe 8a3e" },
 	{ "subscriptions", "[LIST]", "subscribed lists, or one of them in full", no_options, 0, 1,
 	  cmd_subscriptions, "subscriptions" },
-	{ "update", "[LIST...] [--dry-run] [--reset-version] [--news]", "fetch lists and apply what is new",
+	{ "update", "[LIST...] [--dry-run] [--reset-version] [--news]",
+	  "fetch lists and apply what is new",
 	  update_options, 0, ANY, cmd_update, "update --dry-run" },
 	{ "images", "[--state STATE] [--list LIST]", "endorsed images", images_options, 0, 0,
 	  cmd_images, "images --state verified" },

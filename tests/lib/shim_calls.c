@@ -125,7 +125,8 @@ syscall(long number, ...)
 	if (number == SYS_openat2 && shim_strikes(CALL_OPEN, (int)a[0], (const char *)a[1], NULL))
 		return -1;
 #endif
-	if ((number == SYS_clone || number == SYS_clone3) && shim_strikes(CALL_FORK, -1, NULL, NULL))
+	if ((number == SYS_clone || number == SYS_clone3) &&
+	    shim_strikes(CALL_FORK, -1, NULL, NULL))
 		return -1;
 	return real(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
@@ -284,7 +285,8 @@ renameat(int from_dir, const char *from, int to_dir, const char *to)
 {
 	REAL(renameat_fn *, "renameat");
 
-	return shim_strikes(CALL_RENAME, from_dir, from, NULL) ? -1 : real(from_dir, from, to_dir, to);
+	return shim_strikes(CALL_RENAME, from_dir, from, NULL) ? -1 : real(from_dir, from, to_dir,
+									   to);
 }
 
 int

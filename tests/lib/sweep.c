@@ -623,7 +623,8 @@ map_counts(struct sweep *s)
 static void __attribute__((noreturn))
 usage(void)
 {
-	fputs("usage: sweep [-abvwx] [-e STATUS] [-n POINTS] [-o SEED] [-t SECONDS] [-k CHECK] [-m COUNTS] -s SITE"
+	fputs("usage: sweep [-abvwx] [-e STATUS] [-n POINTS] [-o SEED] [-t SECONDS] [-k CHECK] [-m"
+	      " COUNTS] -s SITE"
 	      " -S SHIM -f CALL:ERRNO[,...] -- COMMAND...\n", stderr);
 	exit(2);
 }

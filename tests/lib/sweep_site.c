@@ -157,7 +157,8 @@ static const char *const passed_over[] = { "revision", "inode", "note", "leaving
 /* Columns of any table. */
 static const char *const moments[] = {
 	"rev", "time", "updated", "tried", "imported", "fetched", "expired_at", "next_try", "uuid",
-	"session", "etag", "etag_url", "tries", "code", "error", "strict_reason", "used", "id", "ino",
+	"session", "etag", "etag_url", "tries", "code", "error", "strict_reason", "used", "id",
+	"ino",
 	"last_used", NULL
 };
 
@@ -253,7 +254,8 @@ add_table(void *arg, int n, char **values, char **names)
 	buf_init(&c.select);
 	sqlite3_exec(t->db, ask_columns, add_column, &c, NULL);
 	if (c.select.len > 0) {
-		CLEANUP_FREE char *rows = xasprintf("SELECT '%s: ' || %s AS line FROM %s ORDER BY 1",
+		CLEANUP_FREE char *rows = xasprintf("SELECT '%s: ' || %s AS line FROM %s ORDER BY"
+						    " 1",
 						    values[0], buf_str(&c.select), values[0]);
 
 		ask(t->db, rows, t->out);
@@ -381,6 +383,7 @@ site_show_difference(const char *what, const struct buf *wanted, const struct bu
 	}
 	la = strcspn(a, "\n");
 	lb = strcspn(b, "\n");
-	printf("#   %s: %.*s\n#   but it is: %.*s\n", what, (int)(la < SHOWN_MAX ? la : SHOWN_MAX), a,
+	printf("#   %s: %.*s\n#   but it is: %.*s\n", what, (int)(la < SHOWN_MAX ? la : SHOWN_MAX),
+	       a,
 	       (int)(lb < SHOWN_MAX ? lb : SHOWN_MAX), b);
 }

@@ -179,7 +179,8 @@ main(void)
 		     known_to_the_next_worker),
 		TEST("I1 an object that has another file now is read from that one", another_file),
 		TEST("I1 nor from the old one when the kernel refuses the new one", refused_file),
-		TEST("what was not left to the next worker is let go of", unknown_to_the_next_worker),
+		TEST("what was not left to the next worker is let go of",
+		     unknown_to_the_next_worker),
 		TEST("what is closed has no number any more, and is closed once", closed),
 	};
 

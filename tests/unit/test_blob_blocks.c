@@ -396,7 +396,8 @@ int
 main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		TEST("the first read of an image with a signed tree asks for tree and block at once",
+		TEST("the first read of an image with a signed tree asks for tree and block at"
+		     " once",
 		     asks_for_tree_and_granule),
 		TEST("C01 hundreds of readers of one block get it from the buffer that was checked",
 		     answers_from_what_lands),

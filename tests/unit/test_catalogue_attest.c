@@ -138,7 +138,8 @@ static void
 weak_signature_needs_its_switch(void **state)
 {
 	struct fixture *f = *state;
-	struct verdict v = { .subject = (char[]){ SITE }, .issuer = (char[]){ CA }, .weak_digest = true };
+	struct verdict v = { .subject = (char[]){ SITE }, .issuer = (char[]){ CA },
+			     .weak_digest = true };
 	char *name = NULL;
 
 	register_site(f);

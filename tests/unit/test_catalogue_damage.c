@@ -457,7 +457,8 @@ old_version_stays(void **state)
 	struct fixture *f = *state;
 
 	furnish(f);
-	run_sql(f, "UPDATE image SET pending = NULL, pending_sha512 = NULL WHERE identifier = 'a';");
+	run_sql(f,
+		"UPDATE image SET pending = NULL, pending_sha512 = NULL WHERE identifier = 'a';");
 	assert_int_equal(fixture_open(f, CATALOGUE_CHECK), 0);
 	assert_rebuilt(f);
 }
@@ -681,7 +682,8 @@ main(void)
 		T("I4 a distrusted image that was made live is noticed", tampered_trust),
 		T("selections that differ from site.json are noticed", tampered_selection),
 		T("I4 a credential that differs from site.json is noticed", tampered_credential),
-		T("I4 an image that is not what the current list says is noticed", old_version_stays),
+		T("I4 an image that is not what the current list says is noticed",
+		  old_version_stays),
 		T("an old copy of the catalogue is noticed", old_copy),
 		T("a rebuild asks anew whether the signer is trusted", revoked_meanwhile),
 		T("a rebuild without a verifier trusts no stored message", without_verifier),

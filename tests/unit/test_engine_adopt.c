@@ -307,11 +307,14 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST("what lies in the store is hashed while the engine goes on, one file at a time",
+		TEST("what lies in the store is hashed while the engine goes on, one file at a"
+		     " time",
 		     in_the_background),
-		TEST("who wants such an image waits for that, and nothing is fetched", readers_wait),
+		TEST("who wants such an image waits for that, and nothing is fetched",
+		     readers_wait),
 		TEST("a command has only that hashed which it needs", only_what_is_wanted),
-		TEST("a file that turns out to be bad goes to quarantine, and who waits has it fetched",
+		TEST("a file that turns out to be bad goes to quarantine, and who waits has it"
+		     " fetched",
 		     damaged),
 		TEST("of an image that is withdrawn meanwhile nothing is shown and nothing deleted",
 		     withdrawn),
@@ -320,12 +323,16 @@ main(void)
 		TEST("a file that is gone when the pass ends is not taken over", taken_away),
 		TEST("where a list comes with other block digests the file is hashed once more",
 		     other_blocks),
-		TEST("what had left before its row could say that it is here is kept as what has left,"
+		TEST("what had left before its row could say that it is here is kept as what has"
+		     " left,"
 		     " and goes if nobody names it", left_before),
-		TEST("what is hidden with its list is not deleted, and adopted when that is back", hidden),
-		TEST("what cannot be read just now is not deleted, be it that nobody wants it", unreadable),
+		TEST("what is hidden with its list is not deleted, and adopted when that is back",
+		     hidden),
+		TEST("what cannot be read just now is not deleted, be it that nobody wants it",
+		     unreadable),
 		TEST("an engine that ends meanwhile leaves it to the next one", begins_again),
-		TEST("lists that come meanwhile add to it, and who waits goes on waiting", lists_come),
+		TEST("lists that come meanwhile add to it, and who waits goes on waiting",
+		     lists_come),
 	};
 
 	return cmocka_run_group_tests_name("engine_adopt", tests, NULL, NULL);

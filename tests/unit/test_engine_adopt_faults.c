@@ -77,7 +77,8 @@ row_cannot_be_written(void **state)
 	publish_true(b, "1", ENTRIES(IMG("a", "1", 'a'), IMG("b", "1", 'b'), IMG("c", "1", 'c')));
 	for (char letter = 'a'; letter <= 'c'; letter++)
 		put_file(b, letter, true);
-	run_sql(b, "CREATE TRIGGER full BEFORE UPDATE ON object BEGIN SELECT RAISE(FAIL, 'full'); END");
+	run_sql(b, "CREATE TRIGGER full BEFORE UPDATE ON object BEGIN SELECT RAISE(FAIL, 'full');"
+		   " END");
 	start(b, true);
 	/* The first in order is being hashed. */
 	want(b, 'a');
@@ -150,7 +151,8 @@ fetched_by_a_job_that_ended(void **state)
 
 	publish_true(b, "1", ENTRIES(IMG("a", "1", 'a')));
 	start(b, true);
-	run_sql(b, "CREATE TRIGGER full BEFORE UPDATE ON object BEGIN SELECT RAISE(FAIL, 'full'); END");
+	run_sql(b, "CREATE TRIGGER full BEFORE UPDATE ON object BEGIN SELECT RAISE(FAIL, 'full');"
+		   " END");
 	end_commit(b, 'a');
 	want(b, 'a');
 	assert_answered(b, 1, 0);
@@ -170,7 +172,8 @@ fetched_before_the_job_began(void **state)
 	assert_int_equal(catalogue_object_get(b->f->c, &d, &row, &b->f->err), 0);
 	engine_add_lazyjob(b->e, &row)->waiting = true;
 	object_row_release(&row);
-	run_sql(b, "CREATE TRIGGER full BEFORE UPDATE ON object BEGIN SELECT RAISE(FAIL, 'full'); END");
+	run_sql(b, "CREATE TRIGGER full BEFORE UPDATE ON object BEGIN SELECT RAISE(FAIL, 'full');"
+		   " END");
 	end_commit(b, 'a');
 	assert_answered(b, 1, 0);
 	assert_is_noted_later(b, 'a');
@@ -183,7 +186,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST("B34 where the row cannot be written readers are served, and it is written later",
+		TEST("B34 where the row cannot be written readers are served, and it is written"
+		     " later",
 		     row_cannot_be_written),
 		TEST("a store that cannot be walked through at the start is looked at file by file",
 		     walk_fails),

@@ -498,8 +498,10 @@ static void
 bad_urls(void **state)
 {
 	static const char *const bad[] = {
-		"", "h/x", "ftp://h/x", "javascript:x", "http:/h", "http://", "http:///x", "https://u:p@/x",
-		"http://h/a b", "http://h/a\nb", "http://h/a\x7f", "https://u%0a:p@h/x", "https://u:p%00@h/x",
+		"", "h/x", "ftp://h/x", "javascript:x", "http:/h", "http://", "http:///x",
+		"https://u:p@/x",
+		"http://h/a b", "http://h/a\nb", "http://h/a\x7f", "https://u%0a:p@h/x",
+		"https://u:p%00@h/x",
 		"https://u:%zz@h/x", "https://u:p%4@h/x", "file://u:p@/etc/list", " http://h/x",
 	};
 	static char longest[LIMIT_URI_BYTES + 2] = "http://h/";
@@ -525,7 +527,8 @@ no_secret_in_errors(void **state)
 	struct err err = { 0 };
 
 	(void)state;
-	assert_int_equal(fetch_split_url("https://joe:hunter2%zz@h/x", &clean, &user, &password, &err),
+	assert_int_equal(fetch_split_url("https://joe:hunter2%zz@h/x", &clean, &user, &password,
+					 &err),
 			 -EINVAL);
 	assert_null(strstr(err.text, "hunter2"));
 	assert_null(strstr(err.text, "joe"));
@@ -578,16 +581,24 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		{ "a whole body arrives in memory", whole_body, NULL, no_child_left, NULL },
-		{ "the fetcher's code and sentence are passed on", sentence_passed_on, NULL, no_child_left, NULL },
-		{ "a fetcher that dies is an error, not a wait", dead_fetcher, NULL, no_child_left, NULL },
-		{ "a fetcher that cannot be started is an error", no_fetcher, NULL, no_child_left, NULL },
-		{ "T03 a fetcher that never answers is ended at the deadline", deadline, NULL, no_child_left, NULL },
-		{ "T13 more than the allowed bytes are refused on our side too", too_much, NULL, no_child_left, NULL },
+		{ "the fetcher's code and sentence are passed on", sentence_passed_on, NULL,
+		  no_child_left, NULL },
+		{ "a fetcher that dies is an error, not a wait", dead_fetcher, NULL, no_child_left,
+		  NULL },
+		{ "a fetcher that cannot be started is an error", no_fetcher, NULL, no_child_left,
+		  NULL },
+		{ "T03 a fetcher that never answers is ended at the deadline", deadline, NULL,
+		  no_child_left, NULL },
+		{ "T13 more than the allowed bytes are refused on our side too", too_much, NULL,
+		  no_child_left, NULL },
 		{ "answers that make no sense are refused", nonsense, NULL, no_child_left, NULL },
-		{ "a part is taken from a fetcher only if it is the one asked for", part_nonsense, NULL, no_child_left, NULL },
-		{ "a second request goes to the same fetcher, after the first has ended", second_request, NULL, no_child_left, NULL },
+		{ "a part is taken from a fetcher only if it is the one asked for", part_nonsense,
+		  NULL, no_child_left, NULL },
+		{ "a second request goes to the same fetcher, after the first has ended",
+		  second_request, NULL, no_child_left, NULL },
 		{ "user and password are taken out of a URL and decoded", urls, NULL, NULL, NULL },
-		{ "URLs of other schemes, with control bytes or too long are refused", bad_urls, NULL, NULL, NULL },
+		{ "URLs of other schemes, with control bytes or too long are refused", bad_urls,
+		  NULL, NULL, NULL },
 		{ "X08 a refused URL shows no secret", no_secret_in_errors, NULL, NULL, NULL },
 	};
 

@@ -34,7 +34,8 @@ static enum code
 judge(const struct header *h, int64_t offset, int64_t expected, const char *etag,
       struct header_body *body)
 {
-	struct fetch_request req = { .offset = offset, .max_bytes = 1000, .expected_size = expected };
+	struct fetch_request req = { .offset = offset, .max_bytes = 1000,
+				     .expected_size = expected };
 	struct err err = { 0 };
 
 	snprintf(req.etag, sizeof(req.etag), "%s", etag);
@@ -63,7 +64,8 @@ interim_responses(void **state)
 	struct header h;
 
 	(void)state;
-	assert_int_equal(FEED(&h, "HTTP/1.1 100 Continue\r\n", "Content-Length: 7\r\n", "\r\n"), CODE_NONE);
+	assert_int_equal(FEED(&h, "HTTP/1.1 100 Continue\r\n", "Content-Length: 7\r\n", "\r\n"),
+			 CODE_NONE);
 	assert_false(h.complete);
 	header_line(&h, "HTTP/1.1 200 OK\r\n", 17, NULL);
 	header_line(&h, "\r\n", 2, NULL);
@@ -113,7 +115,8 @@ content_length(void **state)
 	assert_int_equal(FEED(&h, "HTTP/1.1 200 OK\r\n", "Content-Length: 5\r\n",
 			      "Content-Length: 5\r\n"), CODE_NONE);
 	assert_int_equal(FEED(&h, "HTTP/1.1 200 OK\r\n", "Content-Length: -5\r\n"), CODE_RANGE);
-	assert_int_equal(FEED(&h, "HTTP/1.1 200 OK\r\n", "Content-Length: 12345678901234567890123\r\n"),
+	assert_int_equal(FEED(&h, "HTTP/1.1 200 OK\r\n",
+			      "Content-Length: 12345678901234567890123\r\n"),
 			 CODE_RANGE);
 	assert_int_equal(FEED(&h, "HTTP/1.1 200 OK\r\n", "Content-Length: 5, 6\r\n"), CODE_RANGE);
 	assert_int_equal(FEED(&h, "HTTP/1.1 200 OK\r\n", "Content-Length:\r\n"), CODE_RANGE);
@@ -145,10 +148,12 @@ chunked(void **state)
 	struct header_body body;
 
 	(void)state;
-	FEED(&h, "HTTP/1.1 200 OK\r\n", "Content-Length: 7\r\n", "Transfer-Encoding: chunked\r\n", "\r\n");
+	FEED(&h, "HTTP/1.1 200 OK\r\n", "Content-Length: 7\r\n", "Transfer-Encoding: chunked\r\n",
+	     "\r\n");
 	assert_int_equal(judge(&h, 0, 100, "", &body), CODE_NONE);
 	assert_int_equal(body.total, -1);
-	assert_int_equal(FEED(&h, "HTTP/1.1 200 OK\r\n", "Transfer-Encoding: gzip, chunked\r\n"), CODE_RANGE);
+	assert_int_equal(FEED(&h, "HTTP/1.1 200 OK\r\n", "Transfer-Encoding: gzip, chunked\r\n"),
+			 CODE_RANGE);
 }
 
 static void
@@ -280,7 +285,8 @@ range_malformed(void **state)
 		"Content-Range: 10-99/100\r\n", "Content-Range: bytes 10-9/100\r\n",
 		"Content-Range: bytes 10-100/100\r\n", "Content-Range: bytes */100\r\n",
 		"Content-Range: bytes 10-99\r\n", "Content-Range: bytes -10-99/100\r\n",
-		"Content-Range: bytes 10-99/100x\r\n", "Content-Range: bytes 10-9999999999999999999/*\r\n",
+		"Content-Range: bytes 10-99/100x\r\n",
+		"Content-Range: bytes 10-9999999999999999999/*\r\n",
 	};
 	struct header h;
 	struct header_body body;
@@ -303,9 +309,11 @@ changed_file(void **state)
 	struct header_body body;
 
 	(void)state;
-	FEED(&h, "HTTP/1.1 206 Part\r\n", "Content-Range: bytes 10-99/100\r\n", "ETag: \"new\"\r\n", "\r\n");
+	FEED(&h, "HTTP/1.1 206 Part\r\n", "Content-Range: bytes 10-99/100\r\n", "ETag: \"new\"\r\n",
+	     "\r\n");
 	assert_int_equal(judge(&h, 10, 100, "\"old\"", &body), CODE_RANGE);
-	FEED(&h, "HTTP/1.1 206 Part\r\n", "Content-Range: bytes 10-99/100\r\n", "ETag: W/\"old\"\r\n", "\r\n");
+	FEED(&h, "HTTP/1.1 206 Part\r\n", "Content-Range: bytes 10-99/100\r\n",
+	     "ETag: W/\"old\"\r\n", "\r\n");
 	assert_int_equal(judge(&h, 10, 100, "\"old\"", &body), CODE_RANGE);
 	FEED(&h, "HTTP/1.1 206 Part\r\n", "Content-Range: bytes 10-99/100\r\n", "\r\n");
 	assert_int_equal(judge(&h, 10, 100, "\"old\"", &body), CODE_NONE);
@@ -332,9 +340,12 @@ static void
 statuses(void **state)
 {
 	static const char *const lines[] = {
-		"HTTP/1.1 204 x\r\n", "HTTP/1.1 304 x\r\n", "HTTP/1.1 401 x\r\n", "HTTP/1.1 403 x\r\n",
-		"HTTP/1.1 404 x\r\n", "HTTP/1.1 410 x\r\n", "HTTP/1.1 429 x\r\n", "HTTP/1.1 500 x\r\n",
-		"HTTP/1.1 503 x\r\n", "HTTP/1.1 101 x\r\n", "HTTP/1.1 203 x\r\n", "HTTP/1.1 302 x\r\n",
+		"HTTP/1.1 204 x\r\n", "HTTP/1.1 304 x\r\n", "HTTP/1.1 401 x\r\n",
+		"HTTP/1.1 403 x\r\n",
+		"HTTP/1.1 404 x\r\n", "HTTP/1.1 410 x\r\n", "HTTP/1.1 429 x\r\n",
+		"HTTP/1.1 500 x\r\n",
+		"HTTP/1.1 503 x\r\n", "HTTP/1.1 101 x\r\n", "HTTP/1.1 203 x\r\n",
+		"HTTP/1.1 302 x\r\n",
 		"HTTP/1.1 999\r\n",
 	};
 	struct header h;
@@ -393,7 +404,8 @@ trailers(void **state)
 
 	(void)state;
 	assert_int_equal(FEED(&h, "HTTP/1.1 200 OK\r\n", "ETag: \"a\"\r\n", "\r\n",
-			      "Content-Length: 5\r\n", "Content-Length: 6\r\n", "ETag: \"b\"\r\n", "\r\n"),
+			      "Content-Length: 5\r\n", "Content-Length: 6\r\n", "ETag: \"b\"\r\n",
+			      "\r\n"),
 			 CODE_NONE);
 	assert_string_equal(h.etag, "\"a\"");
 	assert_int_equal(h.content_length, -1);
@@ -404,24 +416,30 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		{ "a 200 with the right length begins at byte 0", whole_file, NULL, NULL, NULL },
-		{ "an interim response leaves nothing behind", interim_responses, NULL, NULL, NULL },
+		{ "an interim response leaves nothing behind", interim_responses, NULL, NULL },
 		{ "T14 a header of more than 64 KiB is refused", header_flood, NULL, NULL, NULL },
 		{ "T15 endless interim responses are refused", endless_continue, NULL, NULL, NULL },
-		{ "T17 T18 T19 contradicting, negative and overlong lengths are refused", content_length, NULL, NULL, NULL },
-		{ "T11 T12 an announced size other than the signed one is refused before the body", sizes, NULL, NULL, NULL },
-		{ "a chunked body announces no size; other transfer codings are refused", chunked, NULL, NULL, NULL },
-		{ "a range that begins where it was asked to is accepted", range_as_asked, NULL, NULL, NULL },
-		{ "T28 a shorter range is accepted for what its Content-Range proves", range_shorter, NULL, NULL, NULL },
-		{ "T26 a 200 to a range request starts the file again", range_ignored, NULL, NULL, NULL },
-		{ "T27 a malformed or other Content-Range is refused", range_malformed, NULL, NULL, NULL },
-		{ "a part is what was asked for, or the beginning of it", part_as_asked, NULL, NULL, NULL },
-		{ "T26 T27 anything else is no answer to a request for a part", part_refused, NULL, NULL, NULL },
+		{ "T17 T18 T19 contradicting, negative and overlong lengths are refused",
+		  content_length, NULL, NULL, NULL },
+		{ "T11 T12 an announced size other than the signed one is refused before the body",
+		  sizes, NULL, NULL, NULL },
+		{ "a chunked body announces no size; other transfer codings are refused", chunked,
+		  NULL, NULL, NULL },
+		{ "a range that begins where it was asked to is accepted", range_as_asked, NULL,
+		  NULL, NULL },
+		{ "T28 a shorter range is accepted for what its Content-Range proves",
+		  range_shorter, NULL, NULL, NULL },
+		{ "T26 a 200 to a range request starts the file again", range_ignored, NULL, NULL },
+		{ "T27 a malformed or other Content-Range is refused", range_malformed, NULL, NULL },
+		{ "a part is what was asked for, or the beginning of it", part_as_asked, NULL, NULL },
+		{ "T26 T27 anything else is no answer to a request for a part", part_refused, NULL,
+		  NULL, NULL },
 		{ "a part from byte 0 is a part too", part_from_the_start, NULL, NULL, NULL },
-		{ "T29 a range of a file that has changed is refused", changed_file, NULL, NULL, NULL },
+		{ "T29 a range of a file that has changed is refused", changed_file, NULL, NULL },
 		{ "T29 only a strong validator is kept", validators, NULL, NULL, NULL },
 		{ "T24 every other status is a failed download", statuses, NULL, NULL, NULL },
 		{ "T24 Retry-After is capped at five minutes", retry_after, NULL, NULL, NULL },
-		{ "a redirect is a 3xx with a Location of bounded length", redirects, NULL, NULL, NULL },
+		{ "a redirect is a 3xx with a Location of bounded length", redirects, NULL, NULL },
 		{ "trailers change nothing", trailers, NULL, NULL, NULL },
 	};
 

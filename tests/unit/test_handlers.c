@@ -142,7 +142,8 @@ named_directory_has_to_be_there(void **state)
 
 	bed->conf.event_dir = (char[]){ "/nonexistent/handlers.d" };
 	assert_int_equal(handlers_list(&bed->conf, geteuid(), &list, NULL, NULL, &err), -ENOENT);
-	assert_string_equal(err.text, "event_dir '/nonexistent/handlers.d': No such file or directory");
+	assert_string_equal(err.text,
+			    "event_dir '/nonexistent/handlers.d': No such file or directory");
 }
 
 static void
@@ -535,7 +536,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		DIR_ROW("the handlers are event_command and the programs in event_dir, by name",
 			lists_programs_by_name),
-		DIR_ROW("an event_dir that is missing is not an empty one", named_directory_has_to_be_there),
+		DIR_ROW("an event_dir that is missing is not an empty one",
+			named_directory_has_to_be_there),
 		DIR_ROW("what editors and packages leave in event_dir is no handler",
 			passes_over_what_is_left_over),
 		DIR_ROW("P20 a file in event_dir that cannot be run is passed over, and why",

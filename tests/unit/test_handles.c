@@ -313,7 +313,8 @@ main(void)
 		NAMED("P07 what was not yet counted is counted", open_not_yet_counted_is_counted),
 		NAMED("P07 an open that is answered later is known until then",
 		      later_answer_keeps_its_note),
-		NAMED("P18 volatile texts are handed over whole, or not at all", texts_are_handed_over),
+		NAMED("P18 volatile texts are handed over whole, or not at all",
+		      texts_are_handed_over),
 	};
 
 	return cmocka_run_group_tests_name("handles", tests, NULL, NULL);

@@ -198,7 +198,8 @@ images_are_an_array(void **state)
 		assert_non_null(at);
 		buf_add(&changed, text.data, (size_t)(at - text.data));
 		buf_printf(&changed, "\"hv:images\": %s}}", wrong[i]);
-		assert_int_not_equal(imagelist_parse(changed.data, changed.len, NULL, &list, &err), 0);
+		assert_int_not_equal(imagelist_parse(changed.data, changed.len, NULL, &list, &err),
+				     0);
 		assert_int_equal(err.code, CODE_NOT_LIST);
 		assert_null(list);
 		buf_release(&changed);
@@ -337,7 +338,8 @@ main(void)
 		TEST("L04 a list or endorser key of a wrong type refuses the list",
 		     list_keys_of_wrong_type),
 		TEST("L28 a list has exactly one endorser", endorser_is_one),
-		TEST("L04 the images of a list are an array, or it is no list", images_are_an_array),
+		TEST("L04 the images of a list are an array, or it is no list",
+		     images_are_an_array),
 		TEST("L13 a date that is none refuses the list, or the image it belongs to",
 		     list_dates),
 		TEST("L11 a list without a usable identifier is refused", list_identifiers),

@@ -144,7 +144,8 @@ link_local_hosts(void **state)
 	       "http://[64:ff9b::169.254.169.254]/", "http://[::ffff:169.254.0.0]/x");
 	ACCEPT(NULL, "http://127.0.0.1:8080/x", "http://[::1]:8080/x", "http://10.0.0.1/",
 	       "http://192.168.1.1/", "http://169.253.1.1/", "http://169.255.1.1/",
-	       "http://[::ffff:10.0.0.1]/", "http://[64:ff9b::192.0.2.1]/", "http://[fec0::1]/", "http://[fd00::1]/", "http://localhost/");
+	       "http://[::ffff:10.0.0.1]/", "http://[64:ff9b::192.0.2.1]/", "http://[fec0::1]/",
+	       "http://[fd00::1]/", "http://localhost/");
 }
 
 static void

@@ -314,7 +314,8 @@ main(void)
 			    signed_root, setup),
 		INTAKE_TEST("T40 bytes with the signed SHA-512 and another tree are refused (40)",
 			    other_root, setup),
-		INTAKE_TEST("bytes with neither are those of another image (42)", both_wrong, setup),
+		INTAKE_TEST("bytes with neither are those of another image (42)", both_wrong,
+			    setup),
 		INTAKE_TEST("the threads of a transfer take no signals",
 			    threads_are_quiet, setup),
 	};

@@ -438,7 +438,8 @@ many_keys_end_soon(void **state)
 	for (unsigned n = 0; text.len < LIMIT_MESSAGE_BYTES - (LIMIT_JSON_KEYS + 1) * 32; n++) {
 		buf_putc(&text, n > 0 ? ',' : ' ');
 		for (unsigned k = 0; k < LIMIT_JSON_KEYS; k++)
-			buf_printf(&text, "%c\"aaaaaaaaaaaaaaa%04x\":0", k > 0 ? ',' : '{', k * 256);
+			buf_printf(&text, "%c\"aaaaaaaaaaaaaaa%04x\":0", k > 0 ? ',' : '{',
+				   k * 256);
 		buf_putc(&text, '}');
 	}
 	buf_putc(&text, ']');

@@ -121,7 +121,8 @@ form(void **state)
 	struct fixture *f = *state;
 
 	assert_warned(f, "https://example.org/a", "https://example.org/a", true, "old form");
-	assert_warned(f, "https://example.org/a", "https://example.org/b", false, "another address");
+	assert_warned(f, "https://example.org/a", "https://example.org/b", false,
+		      "another address");
 	assert_warned(f, "https://example.org/a", "https://example.org/a", false, "");
 	assert_warned(f, "https://example.org/a", "", false, "");
 	assert_warned(f, "https://example.org/a", NULL, false, "");
@@ -433,7 +434,8 @@ main(void)
 		T("S36 L31 the signer must be registered and linked, within its switches",
 		  endorsers),
 		T("L12 the first list of a subscription may have any version", first_list),
-		T("L27 a list in the old form, and one of another address, are taken with a warning",
+		T("L27 a list in the old form, and one of another address, are taken with a"
+		  " warning",
 		  form),
 		T("S07 a credential is a subject and an issuer: from another CA it is another one",
 		  issuer_counts),

@@ -202,7 +202,8 @@ writes_as_syslogd_expects(void **state)
 
 	(void)state;
 	assert_true(logsink_syslog(path, LOG_WARNING, "prog", "a fact: 50 %s", 0));
-	assert_int_equal(sscanf(received(fd), "<%d>%3[A-Za-z] %d %8[0-9:] %99[^\n]%n", &priority, month,
+	assert_int_equal(sscanf(received(fd), "<%d>%3[A-Za-z] %d %8[0-9:] %99[^\n]%n", &priority,
+				month,
 				&day, clock, rest, &n), 5);
 	assert_int_equal(priority, LOG_DAEMON | LOG_WARNING);
 	assert_in_range(day, 1, 31);
@@ -316,7 +317,8 @@ main(void)
 		     does_not_wait_for_syslogd),
 		TEST("the log's socket takes no number that others may be given",
 		     stays_apart_from_other_descriptors),
-		TEST("I13 a daemon's log that nobody reads holds nobody up, and says later what is missing",
+		TEST("I13 a daemon's log that nobody reads holds nobody up, and says later what is"
+		     " missing",
 		     says_what_is_missing),
 	};
 

@@ -319,7 +319,8 @@ is_covered_now(const void *arg)
 {
 	(void)arg;
 	snprintf(world.mounts, sizeof(world.mounts), "%s",
-		 "36 35 0:53 / /tmp ro - fuse.vmimagefs source ro\n40 36 0:60 / /tmp rw - tmpfs none rw\n");
+		 "36 35 0:53 / /tmp ro - fuse.vmimagefs source ro\n40 36 0:60 / /tmp rw - tmpfs"
+		 " none rw\n");
 	return true;
 }
 
@@ -369,7 +370,8 @@ main(void)
 		  forget, NULL, NULL },
 		{ "P10 not one whose daemon began while it was asked", one_that_begins_is_not,
 		  forget, NULL, NULL },
-		{ "P10 nor what was mounted over it meanwhile", what_lies_over_it_is_not, forget, NULL,
+		{ "P10 nor what was mounted over it meanwhile", what_lies_over_it_is_not, forget,
+		  NULL,
 		  NULL },
 		{ "P10 one whose daemon lives is not asked", one_that_lives_is_not_asked, forget,
 		  NULL, NULL },

@@ -250,7 +250,8 @@ tells_two_digests_apart(void **state)
 		struct digest d;
 
 		verity_shape_init(&shape, SIZE);
-		verity_granule(&shape, image + g * GRANULE, verity_granule_size(&shape, g), NULL, &d);
+		verity_granule(&shape, image + g * GRANULE, verity_granule_size(&shape, g), NULL,
+			       &d);
 		verity_builder_set(builder, g, &d);
 	}
 	verity_builder_end(builder, &f->id.verity);
@@ -365,7 +366,8 @@ main(void)
 		     finds_what_has_changed),
 		TEST("I2 a signed tree and another SHA-512 are code 40", tells_two_digests_apart),
 		TEST("a pass can be looked for, and cancelled", finds_and_cancels),
-		TEST("a pass that readers come to wait for does not wait for another image's", hurries),
+		TEST("a pass that readers come to wait for does not wait for another image's",
+		     hurries),
 		TEST("P04 the end does not wait for what is queued", ends_with_passes_left),
 	};
 

@@ -337,7 +337,8 @@ main(void)
 		T("B18 pins come back with a catalogue that was lost, of images that are away, too",
 		  outlive_the_catalogue),
 		T("pins end with their subscription", end_with_the_subscription),
-		T("while a list cannot be believed its images are not evicted as if they had expired",
+		T("while a list cannot be believed its images are not evicted as if they had"
+		  " expired",
 		  hidden_for_a_while),
 		T("the last use of an image is noted, never goes back, and changes nothing that is "
 		  "shown", used),

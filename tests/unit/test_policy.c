@@ -106,7 +106,8 @@ test_no_regex(void **state)
 static void
 test_quoting(void **state)
 {
-	assert_int_equal(add_signing(state, "# comment\r\n\r\n  access_id_CA\tX509\t\"" CA "\" # more\r\n"
+	assert_int_equal(add_signing(state,
+				     "# comment\r\n\r\n  access_id_CA\tX509\t\"" CA "\" # more\r\n"
 	    "pos_rights globus CA:sign\r\n cond_subjects globus \"/DC=org/*\"", NULL), 0);
 	assert_permits(state, ALICE);
 }
@@ -167,7 +168,8 @@ test_broken_names_issuer(void **state)
 static void
 test_namespaces(void **state)
 {
-	assert_int_equal(add_namespaces(state, "#NAMESPACES-VERSION: 1.0\nto issuer \"" CA "\" \\\r\n"
+	assert_int_equal(add_namespaces(state,
+					"#NAMESPACES-VERSION: 1.0\nto issuer \"" CA "\" \\\r\n"
 	    "  permit subject \"/DC=org/DC=ex.mple/.*\"\n", NULL), 0);
 	assert_permits(state, ALICE);
 	assert_refuses(state, "/DC=org/DC=other", "PERMIT Subject");
@@ -188,7 +190,8 @@ static void
 test_namespaces_regex(void **state)
 {
 	static const char *const unsupported[] = {
-		"/DC=(org|com)/.*", "/DC=[a-z]/.*", "/DC=org/a+", "/DC=o?rg", "/DC=o*", "/a{2}", "/DC=org\\d",
+		"/DC=(org|com)/.*", "/DC=[a-z]/.*", "/DC=org/a+", "/DC=o?rg", "/DC=o*", "/a{2}",
+		"/DC=org\\d",
 		"/DC=org\\",
 	};
 	char text[256];
@@ -256,7 +259,8 @@ test_slash(void **state)
 static void
 test_slash_denied(void **state)
 {
-	assert_int_equal(add_namespaces(state, "TO Issuer \"" CA "\" PERMIT Subject \"/DC=org/.*\"\n"
+	assert_int_equal(add_namespaces(state,
+					"TO Issuer \"" CA "\" PERMIT Subject \"/DC=org/.*\"\n"
 	    "TO Issuer \"" CA "\" DENY Subject \"/DC=org/CN=host/.*\"\n", NULL), 0);
 	assert_permits(state, "/DC=org/CN=alice");
 	assert_permits(state, "/DC=org/CN=guest\\/CN=a");
@@ -341,7 +345,8 @@ main(void)
 		TEST("S20 a CA of which no file speaks may sign nothing", test_nobody_speaks),
 		TEST("a '/' inside a value matches its old spelling only where that is unambiguous",
 		     test_slash),
-		TEST("S19 a subject that is denied under any spelling is denied", test_slash_denied),
+		TEST("S19 a subject that is denied under any spelling is denied",
+		     test_slash_denied),
 		TEST("a '/' inside the CA's name matches its old spelling only where that is"
 		     " unambiguous",
 		     test_issuer_slash),

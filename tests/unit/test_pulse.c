@@ -217,13 +217,16 @@ main(void)
 	static const struct CMUnitTest tests[] = {
 		{ .name = "I13 a worker that shows no sign of life for its whole time is noticed",
 		  .test_func = is_silent_after_its_time },
-		{ .name = "one sign of life in that time is enough", .test_func = one_beat_is_enough },
+		{ .name = "one sign of life in that time is enough",
+		  .test_func = one_beat_is_enough },
 		{ .name = "a machine that stood still is no worker that hangs",
 		  .test_func = machine_that_stood_still_is_no_silence },
 		{ .name = "with watchdog = off nobody is watched",
 		  .test_func = nobody_is_watched_when_it_is_off },
-		{ .name = "a worker shows that it lives, and only then", .test_func = beats_while_it_lives },
-		{ .name = "I13 a worker that prepares shows life while it works, and not while it waits",
+		{ .name = "a worker shows that it lives, and only then",
+		  .test_func = beats_while_it_lives },
+		{ .name = "I13 a worker that prepares shows life while it works, and not while it"
+			  " waits",
 		  .test_func = prepares_while_it_works },
 		{ .name = "and while a disk has it", .test_func = prepares_while_a_disk_has_it },
 	};

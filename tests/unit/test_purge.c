@@ -64,7 +64,8 @@ fetch_at(struct bed *b, char letter, int64_t now)
 	int fd;
 
 	if (store_partial_open(b->store, &d, 1000 + letter, &fd, &have, &b->f->err) != 0 ||
-	    ftruncate(fd, 1000 + letter) != 0 || store_commit(b->store, &d, fd, tree, &b->f->err) != 0)
+	    ftruncate(fd, 1000 + letter) != 0 || store_commit(b->store, &d, fd, tree,
+							      &b->f->err) != 0)
 		fail_msg("%s", b->f->err.text);
 	vtree_unref(tree);
 	close(fd);

@@ -38,7 +38,8 @@ setup(void **state)
 	if (mkdir(b->certs, 0755) != 0)
 		return -1;
 	b->f->conf.cert_dir = b->certs;
-	b->r = (struct refresh){ .conf = &b->f->conf, .catalogue = b->f->c, .say = say, .arg = b->f };
+	b->r = (struct refresh){ .conf = &b->f->conf, .catalogue = b->f->c, .say = say,
+				 .arg = b->f };
 	b->sub = subscribe(b->f, LIST, SELECT_ALL);
 	publish(b->f, b->sub, "1", ENTRIES(IMG("a", "1", 'a')));
 	store_content(b->f, 'a');

@@ -324,7 +324,8 @@ supervisor_mounts_what_gives_nobody_anything(void)
 	expect(mount("x", "/no/such/place", "tmpfs", safe | MS_NOEXEC, NULL) < 0 &&
 		       errno == ENOENT,
 	       "nor without programs");
-	expect_refused(mount("x", "/no/such/place", "tmpfs", safe & ~(unsigned long)MS_NOSUID, NULL),
+	expect_refused(mount("x", "/no/such/place", "tmpfs", safe & ~(unsigned long)MS_NOSUID,
+			     NULL),
 		       "a mount with setuid programs fails");
 	expect_refused(mount("x", "/no/such/place", "tmpfs", safe & ~(unsigned long)MS_NODEV, NULL),
 		       "a mount with devices fails");
@@ -404,7 +405,8 @@ expect_no_code(void)
 		return;
 	expect_refused(mprotect(memory, 4096, PROT_READ | PROT_EXEC),
 		       "memory does not become code");
-	memory = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+	memory = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS,
+		      -1,
 		      0);
 	expect_refused(memory == MAP_FAILED ? -1 : 0, "no memory is both");
 }
@@ -467,7 +469,8 @@ main(void)
 		{ "an updater has its store and unix sockets", in_a_process, NULL, NULL,
 		  body(updater_has_its_store_and_unix_sockets) },
 		{ "a worker makes no code", in_a_process, NULL, NULL, body(worker_makes_no_code) },
-		{ "a fetcher makes no code", in_a_process, NULL, NULL, body(fetcher_makes_no_code) },
+		{ "a fetcher makes no code", in_a_process, NULL, NULL,
+		  body(fetcher_makes_no_code) },
 	};
 
 	/* Here it is looked at what refusals are, one after the other. */

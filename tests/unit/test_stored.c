@@ -420,7 +420,8 @@ partial_without_map(void **state)
 	static const struct {
 		const char *bytes;
 		size_t len;
-	} maps[] = { { NULL, 0 }, { "", 0 }, { "\0\0\0\0\0\0\0\0\0", 9 }, { "longer than it may be", 21 } };
+	} maps[] = { { NULL, 0 }, { "", 0 }, { "\0\0\0\0\0\0\0\0\0", 9 },
+		     { "longer than it may be", 21 } };
 	struct shelf *s = *state;
 	struct vtree *tree = bed_tree(image, SIZE, &s->id);
 	const void *data;

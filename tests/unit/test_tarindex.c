@@ -354,7 +354,8 @@ static void
 gnu_tar_is_read(void **state)
 {
 	static const char *const formats[] = {
-		"--format=ustar", "--format=gnu", "--format=v7", "--format=oldgnu", "--format=posix",
+		"--format=ustar", "--format=gnu", "--format=v7", "--format=oldgnu",
+		"--format=posix",
 	};
 
 	(void)state;
@@ -432,7 +433,8 @@ main(void)
 		{ "names stay apart when they are made safe",
 		  names_stay_apart_when_they_are_made_safe, NULL, NULL, NULL },
 		{ "what GNU tar writes is read", gnu_tar_is_read, make_files, remove_files, NULL },
-		{ "what Python's tarfile writes is read", python_tarfile_is_read, make_files, remove_files, NULL },
+		{ "what Python's tarfile writes is read", python_tarfile_is_read, make_files,
+		  remove_files, NULL },
 		{ "what bsdtar writes is read", bsdtar_is_read, make_files, remove_files, NULL },
 	};
 

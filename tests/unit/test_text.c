@@ -141,7 +141,8 @@ link_to(char out[300], const char *up, const char *version)
 static void
 begin_update(struct treebed *b)
 {
-	const struct treebed_image images[] = { { 1, "New title", "2", true }, { 2, NULL, NULL, false } };
+	const struct treebed_image images[] = { { 1, "New title", "2", true },
+						{ 2, NULL, NULL, false } };
 
 	treebed_select(b, 1, true);
 	treebed_verified(b, 1, "1");
@@ -206,7 +207,8 @@ failed_version_is_not_shown(void **state)
 	treebed_refresh(b);
 	expect_versions(b, "2", "1");
 	treebed_digest(1, "2", &d);
-	treebed_ok(b, catalogue_object_failed(b->c, &d, CODE_BLOCK_DIGEST, "the whole differs", true,
+	treebed_ok(b,
+		   catalogue_object_failed(b->c, &d, CODE_BLOCK_DIGEST, "the whole differs", true,
 					      0, &b->err));
 	treebed_refresh(b);
 	expect_versions(b, "1", "1");
@@ -433,12 +435,14 @@ main(void)
 		IN_BED("a failed image says why, also in status", failure_says_why),
 		IN_BED("pending shows the coming version while the old one is shown whole",
 		       pending_shows_the_coming_version),
-		IN_BED("a version that can be read block by block is shown while cache/ has the old one",
+		IN_BED("a version that can be read block by block is shown while cache/ has the old"
+		       " one",
 		       rooted_version_is_shown),
 		IN_BED("unless it turns out to be wrong as a whole", failed_version_is_not_shown),
 		IN_BED("T40 why an image is not read block by block stands in error",
 		       strict_reason_is_said),
-		IN_BED("I16 an image with damage that could not be healed is degraded, and says why",
+		IN_BED("I16 an image with damage that could not be healed is degraded, and says"
+		       " why",
 		       damage_is_said),
 		IN_BED("environment can be read by a shell", environment_is_shell_safe),
 		IN_BED("SHA512SUMS names what is in cache/", sums_name_what_is_cached),

@@ -240,7 +240,8 @@ static void
 test_senseless(void **state)
 {
 	static void (*const changes[])(struct verdict_wire *) = {
-		set_magic, set_positive_rc, set_code, set_refused_with_payload, set_revoked, set_flag,
+		set_magic, set_positive_rc, set_code, set_refused_with_payload, set_revoked,
+		set_flag,
 		set_huge_payload, set_wrapping, set_wrapping_payload, set_long_text, set_no_subject,
 		set_negative_code, set_revoked_twice, set_purpose, set_reserved, set_no_issuer,
 	};

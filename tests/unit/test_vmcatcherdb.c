@@ -217,12 +217,14 @@ each_call_fails(void **state)
 		if (rc == 0)
 			assert_string_equal(buf_str(&some.text), buf_str(&all.text));
 		else if (!struck || err.text[0] == '\0' || err.code == CODE_CORRUPT)
-			fail_msg("call %ld (%s): %d '%s'", n, fault_name(), (int)err.code, err.text);
+			fail_msg("call %ld (%s): %d '%s'", n, fault_name(), (int)err.code,
+				 err.text);
 		err_clear(&err);
 		fault_begin(FAULT_FILES | FAULT_SQLITE, n, EIO);
 		rc = vmcatcherdb_is(path, &err);
 		if (fault_end() && rc == 0)
-			fail_msg("call %ld (%s) fails, and it is no such database", n, fault_name());
+			fail_msg("call %ld (%s) fails, and it is no such database", n,
+				 fault_name());
 	}
 }
 
@@ -575,7 +577,8 @@ main(void)
 		     rows_are_read),
 		TEST("A13 the latest list of a subscription is read byte for byte",
 		     latest_message_is_read_verbatim),
-		TEST("A13 reading changes neither the file nor its times, and leaves none beside it",
+		TEST("A13 reading changes neither the file nor its times, and leaves none beside"
+		     " it",
 		     source_is_not_touched),
 		TEST("A13 all credentials, user name, password, anchor and policy are read",
 		     credentials_and_policy_are_read),
@@ -609,7 +612,8 @@ main(void)
 		     hot_journal_is_refused),
 		TEST("A13 changes that lie in a -wal are refused, and read once they are in",
 		     changes_in_a_wal_are_refused),
-		TEST("A13 one that cannot be read now is neither damaged nor none", each_call_fails),
+		TEST("A13 one that cannot be read now is neither damaged nor none",
+		     each_call_fails),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,7 +13,8 @@ static struct {
 	enum code code;			/* CODE_NONE: the signature is good */
 	bool revoked, weak;
 	const char *signer;
-	const char *only, *other;	/* of messages without this text: good, and signed by the other */
+	/* Of messages without this text: good, and signed by the other. */
+	const char *only, *other;
 	int n;				/* how often it was asked */
 	void (*meanwhile)(void *arg);	/* what happens while it thinks; NULL: nothing */
 	void *arg;
