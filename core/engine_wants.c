@@ -44,9 +44,22 @@ engine_begin_rebuild(struct engine *e, const struct object_row *row, const struc
 	passes_add(e->passes, pass);
 }
 
+/* What was known of the file goes with it; a row that cannot be changed stays as it is. */
+static void
+forget_file(struct engine *e, struct object_row *row, const char *why)
+{
+	struct object_row now;
+
+	engine_handle_damage(e, &row->digest, why);
+	if (catalogue_object_get(e->catalogue, &row->digest, &now, NULL) != 0)
+		return;
+	object_row_release(row);
+	*row = now;
+}
+
 /* A verified object answers by itself.  True if the want is settled, or will be. */
 static bool
-answer_from_store(struct engine *e, const struct object_row *row)
+answer_from_store(struct engine *e, struct object_row *row)
 {
 	struct blockfile *f = NULL;
 	struct err err = { 0 };
@@ -59,7 +72,7 @@ answer_from_store(struct engine *e, const struct object_row *row)
 		return true;
 	}
 	if (store_object_is_bad(rc)) {
-		engine_handle_damage(e, &row->digest, err.text);
+		forget_file(e, row, err.text);
 		return false;
 	}
 	engine_answer(e, &row->digest, rc < 0 ? -EIO : 0, f, rc < 0 ? &err : NULL);
@@ -116,7 +129,7 @@ want_stream(struct engine *e, const struct object_row *row, struct job *job, boo
 }
 
 static void
-want_row(struct engine *e, const struct object_row *row, struct job *job, bool retry)
+want_row(struct engine *e, struct object_row *row, struct job *job, bool retry)
 {
 	struct err why = { 0 };
 

@@ -102,6 +102,15 @@ row_cannot_be_written(void **state)
 	assert_int_equal(b->n_answers, 2);
 }
 
+static void
+remove_file(struct bed *b, char letter)
+{
+	char path[512];
+
+	path_of(b, letter, path);
+	assert_int_equal(unlink(path), 0);
+}
+
 /* The pass that ends with this: its bytes were right, and are the object. */
 static void
 end_commit(struct bed *b, char letter)
@@ -180,6 +189,27 @@ fetched_before_the_job_began(void **state)
 	assert_int_equal(b->n_answers, 1);
 }
 
+static void
+blocks_after_a_loss(void **state)
+{
+	struct digest d = digest_for('a'), root = content('d');
+	struct bed *b = *state;
+
+	publish_true(b, "1", ENTRIES(IMG("a", "1", 'a', .verity = 'd')));
+	assert_int_equal(catalogue_object_verified(b->f->c, &d, &root, NOW, &b->f->err), 0);
+	put_file(b, 'a', true);
+	start(b, true);
+	assert_true(is_verified(b, 'a'));
+	remove_file(b, 'a');
+	/* Smaller ones are never read so. */
+	run_sql(b, "UPDATE object SET size = 1048576");
+	want(b, 'a');
+	/* Its tree is to be noted once it is here. */
+	assert_non_null(lazyjob_of(b, 'a'));
+	assert_false(lazyjob_of(b, 'a')->rooted);
+	assert_false(is_verified(b, 'a'));
+}
+
 #define TEST(title, fn) { title, fn, setup, teardown, NULL }
 
 int
@@ -197,6 +227,8 @@ main(void)
 		     fetched_by_a_job_that_ended),
 		TEST("B34 who asks for it while that ends is served, and its row is written later",
 		     fetched_before_the_job_began),
+		TEST("B12 where a file is gone its image is read block by block as one that was never here",
+		     blocks_after_a_loss),
 	};
 
 	return cmocka_run_group_tests_name("engine_adopt_faults", tests, NULL, NULL);
