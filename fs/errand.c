@@ -3,8 +3,9 @@
  *
  *   MADE      in the disk's queue, or go() is being called
  *   CLAIMED   gone from the list: go() answers
- *   OVER      being given up: errand_claim() waits until that is done, so that arg stays until then.
- *             Afterwards the turn is cancelled and arg dropped; or go() has begun, and is told no
+ *   OVER      being given up: errand_claim() waits until that is done, so that arg stays until
+ *             then.  Afterwards the turn is cancelled and arg dropped; or go() has begun, and is
+ *             told no
  *
  * Whoever takes an errand off the list, or says that it is over, under the lock, has the right to
  * its request.  As in blobread.c an errand is named by its number, and the order of locks is
@@ -42,7 +43,7 @@ struct errand {
 
 struct errands {
 	pthread_mutex_t lock;		/* protects all below */
-	pthread_cond_t wake;		/* a deadline has moved, or the end; on the monotonic clock */
+	pthread_cond_t wake;		/* a deadline has moved, or the end; monotonic clock */
 	pthread_cond_t gone;		/* one that was over has left the list */
 	pthread_t thread;
 	struct disk *disk;

@@ -12,7 +12,8 @@
  *                          BACKING_CLOSE (digest): no longer
  *                          EXCHANGE: a command wants the program on disk to take its place
  *                          HANDOVER (with a descriptor): what the next worker gets with GO
- *   supervisor -> worker   GO (as HISTORY; with the descriptor of a handover, or none), after LOADED
+ *   supervisor -> worker   GO (as HISTORY; with the descriptor of a handover, or none), after
+ *                          LOADED
  *                          CONNECTION (with /dev/fuse), after PREPARED
  *                          HISTORY (rc: how many workers were started again; text: why the last one
  *                          was, or what came of an exchange)

@@ -159,8 +159,7 @@ keeper_ended(struct supervisor *s, pid_t pid)
 	if (pid == starter_pid(s->setup->starter)) {
 		s->keeper_gone = true;
 		log_error("the keeper of starter and worker has ended: neither can be started again"
-			  " "
-			  "before the next mount");
+			  " before the next mount");
 	} else if (s->setup->runner != NULL && pid == runner_pid(s->setup->runner)) {
 		log_error("the keeper of event handlers has ended: they cannot be started again "
 			  "before the next mount");
