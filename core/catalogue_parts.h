@@ -74,7 +74,8 @@
 	"EXISTS (SELECT 1 FROM image i JOIN link l ON l.subscription = i.subscription" \
 	" WHERE i." column " = " digest " AND i.live = 1 AND l.endorser = e.id)"
 #define ATTESTED_BY(digest, size, linked) \
-	"attested t JOIN attestation a ON a.id = t.attestation JOIN endorser e ON e.id = a.endorser" \
+	"attested t JOIN attestation a ON a.id = t.attestation" \
+	" JOIN endorser e ON e.id = a.endorser" \
 	" WHERE t.sha512 = " digest " AND t.size = " size " AND a.trust = 'trusted'" \
 	" AND (e.blocks_only = 1 OR " linked ")"
 #define ATTESTED(digest, size) \

@@ -14,8 +14,8 @@
  *   event ------- outbox
  *   event n--m handler (delivery)   who is to be told of it, and what came of it
  *   attestation 1--n attested       a signed message of block digests, and what it says
- *   pin --------- images whose stored version stays, whatever room is needed (by name, so that a pin
- *                 outlives the row)
+ *   pin --------- images whose stored version stays, whatever room is needed (by name, so that a
+ *                 pin outlives the row)
  *   leaving ----- objects that have left the rows, and whose files are just being removed
  *   signer ------ who signed lists that withdrawn images came from, and one message of theirs
  *
@@ -44,7 +44,8 @@
 	"UPDATE image SET rev = (SELECT n FROM revision) WHERE sha512 = " d \
 	" OR pending_sha512 = " d ";"
 #define ATTESTED_BY(which) \
-	"(SELECT t.sha512 FROM attested t JOIN attestation a ON a.id = t.attestation WHERE " which ")"
+	"(SELECT t.sha512 FROM attested t JOIN attestation a ON a.id = t.attestation" \
+	" WHERE " which ")"
 #define REV_ATTESTED(which) \
 	REV("object", "digest IN " ATTESTED_BY(which)) \
 	"UPDATE image SET rev = (SELECT n FROM revision) WHERE sha512 IN " ATTESTED_BY(which) \

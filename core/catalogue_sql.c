@@ -271,8 +271,8 @@ static const char *const statements[N_SQL] = {
 	" FROM image i JOIN meta m ON m.id IN (i.meta, i.pending) AND m.digest = ?1"
 	" JOIN subscription s ON s.id = i.subscription"
 	" WHERE (i.sha512 = ?1 OR i.pending_sha512 = ?1) AND i.live = 1 AND m.verity = ?2"
-	" UNION ALL SELECT CASE x.uri WHEN '' THEN m.uri || '.fsv' ELSE x.uri END, s.list_id, 1,"
-	" i.id"
+	" UNION ALL SELECT CASE x.uri WHEN '' THEN m.uri || '.fsv' ELSE x.uri END,"
+	" s.list_id, 1, i.id"
 	" FROM image i JOIN meta m ON m.id IN (i.meta, i.pending) AND m.digest = ?1"
 	" JOIN subscription s ON s.id = i.subscription"
 	" JOIN (SELECT t.uri AS uri FROM " ATTESTED("?1", "?3") " AND t.verity = ?2) x"
@@ -280,9 +280,8 @@ static const char *const statements[N_SQL] = {
 	" UNION ALL SELECT CASE m.verity_uri WHEN '' THEN m.uri || '.fsv' ELSE m.verity_uri END,"
 	" x.list_id, 0, x.id FROM expired x JOIN meta m ON m.id = x.meta"
 	" WHERE " WITHDRAWN("x", "?1") " AND m.verity = ?2 AND NOT " LIVE_NAMES("?1")
-	" UNION ALL SELECT CASE k.uri WHEN '' THEN m.uri || '.fsv' ELSE k.uri END, x.list_id, 1,"
-	" x.id"
-	" FROM expired x JOIN meta m ON m.id = x.meta"
+	" UNION ALL SELECT CASE k.uri WHEN '' THEN m.uri || '.fsv' ELSE k.uri END,"
+	" x.list_id, 1, x.id FROM expired x JOIN meta m ON m.id = x.meta"
 	" JOIN (SELECT t.uri AS uri FROM " KEPT_ATTESTED("?1", "?3", "?2") " AND t.verity = ?2) k"
 	" WHERE " WITHDRAWN("x", "?1") " AND NOT " LIVE_NAMES("?1") ")"
 	" GROUP BY uri ORDER BY min(kind), min(id)",

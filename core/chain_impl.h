@@ -62,7 +62,7 @@ struct X509_crl_st *chain_next_crl(struct bio_st *in, bool pem);
 /* Why a CRL does not count for the CAs of this name; NULL if it does. */
 const char *chain_crl_fault(const struct chain *c, struct X509_crl_st *crl,
 			    const struct X509_name_st *name);
-/* Among the CAs found. */
+/* Whether a CA that was found has this name. */
 bool chain_has_name(const struct chain *c, const struct X509_name_st *name);
 
 /* The refusal for c->fault, whose weight is not WEIGHT_NONE. */

@@ -8,9 +8,9 @@
  *
  *   BEHIND   before this program was made, or before a list was made that was accepted already: no
  *            list is accepted, trust is not judged anew (CODE_CLOCK)
- *   AHEAD    CLOCK_LEAP_S later than when the clock was last seen: what has expired has, but nothing is
- *            deleted for it before the clock has been the same for CLOCK_TRUST_S, in all runs
- *            of the program together
+ *   AHEAD    CLOCK_LEAP_S later than when the clock was last seen: what has expired has, but
+ *            nothing is deleted for it before the clock has been the same for CLOCK_TRUST_S, in
+ *            all runs of the program together
  */
 #ifndef VMI_CLOCK_H
 #define VMI_CLOCK_H

@@ -17,7 +17,7 @@
  *                                                  and stay
  *   poke                 ok                        rows changed: from the answer on they are seen
  *   reload               ok  |  err ...
- *   exchange             ok                        the program on disk is tried: workerstate.h tells
+ *   exchange             ok                        the program on disk is tried: see workerstate.h
  *   status               one JSON object, then ok
  *   confined <hex>       ok  |  err ...            what is in force in an updater, or in one of its
  *                                                  children (sandboxstate.h); by the daemon's user

@@ -224,8 +224,7 @@ dirs_is_supervised(const struct conf *conf)
 	struct flock all = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 	CLEANUP_FREE char *path = xasprintf("%s/" SUPERVISOR_FILE, conf->run_dir);
 	CLEANUP_FD int fd = io_openat(AT_FDCWD, path,
-				      O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC,
-				      0);
+				      O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
 
 	return fd < 0 || fcntl(fd, F_GETLK, &all) != 0 || all.l_type != F_UNLCK;
 }

@@ -97,7 +97,7 @@ void engine_free(struct engine *e);
 /* Any thread from here. */
 void engine_stop(struct engine *e);
 void engine_want(struct engine *e, const struct digest *d);	/* a reader, or a command, waits */
-/* As want, and forgets failed tries. */
+/* As engine_want(), and forgets failed tries. */
 void engine_retry(struct engine *e, const struct digest *d);
 /*
  * The object's file is gone, or no file of its size: if it still is, quarantine; it is fetched

@@ -4,7 +4,8 @@
  *
  *   is there room?          it is promised to the transfer (store_admit())
  *   can it be made?         by evict.h's decision, from rows and what the store has measured
- *   else                    CODE_FULL (52), ENOSPC to readers, and a sentence that says what takes it
+ *   else                    CODE_FULL (52), ENOSPC to readers, and a sentence that says what
+ *                           takes it
  *
  * Who was refused waits for room, and not for a time: the next reader asks again as soon as
  * anything has changed, or after a second, so that one who does nothing but ask keeps nobody

@@ -319,8 +319,7 @@ say_foreign(const struct handlerlink *l, const char *name, struct err *err)
 {
 	return err_set(err, EEXIST,
 		       "'%s/%s' is not of vmimagefs' making and is left alone: move it away, and"
-		       " the "
-		       "image can stand there", l->path, name);
+		       " the image can stand there", l->path, name);
 }
 
 /* ---- putting something in its place ---------------------------------------------------------- */

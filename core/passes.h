@@ -46,9 +46,10 @@ struct pass {
 	 *   REBUILD, ADOPT
 	 *             0: file and tree.  -EBADMSG: CODE_CORRUPT (not the image's bytes) or
 	 *             CODE_BLOCK_DIGEST (they are, but the signed tree is another one's)
-	 *   COMMIT    0: the object is in the store.  -EAGAIN: n_bad granules were wrong on the disk,
-	 *             and are MISSING now.  -EBADMSG, CODE_BLOCK_DIGEST: all granules are the signed ones,
-	 *             and the SHA-512 is not.  Others: the disk; the partial may be gone
+	 *   COMMIT    0: the object is in the store.  -EAGAIN: n_bad granules were wrong on the
+	 *             disk, and are MISSING now.  -EBADMSG, CODE_BLOCK_DIGEST: all granules are the
+	 *             signed ones, and the SHA-512 is not.  Others: the disk; the partial may be
+	 *             gone
 	 *   CHECK     0: all of it is right.  -EBADMSG: bad has n_bad granules.
 	 *   all       -ECANCELED
 	 */
