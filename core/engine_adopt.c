@@ -174,8 +174,8 @@ engine_adopt(struct engine *e)
 		return;
 	if (e->lists_awaited > 0)
 		log_warning("%lld lists cannot be used before they are refreshed: files in the"
-			    " cache "
-			    "that no list names stay until then", (long long)e->lists_awaited);
+			    " cache that no list names stay until then",
+			    (long long)e->lists_awaited);
 	if (!look_through(e, a)) {
 		engine_adopt_end(e);
 		e->lists_awaited = -1;		/* file by file, then */

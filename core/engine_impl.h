@@ -4,10 +4,12 @@
  *
  * Locks, in the order in which they may be taken:
  *
- *   lazies   (read-write) the list of lazyjobs, and their lazy, file, bytes and due; read while one of them is
- *            called, so that none is freed meanwhile.  Never held while something is freed
- *   lock     inbox, job list membership (not the jobs' insides, which belong to the engine's thread)
- *            and the status; never held across a call into another module except job_progress()
+ *   lazies   (read-write) the list of lazyjobs, and their lazy, file, bytes and due; read while
+ *            one of them is called, so that none is freed meanwhile.  Never held while something
+ *            is freed
+ *   lock     inbox, job list membership (not the jobs' insides, which belong to the engine's
+ *            thread) and the status; never held across a call into another module except
+ *            job_progress()
  */
 #ifndef VMI_ENGINE_IMPL_H
 #define VMI_ENGINE_IMPL_H
@@ -177,7 +179,7 @@ engine_conf(const struct engine *e)
 /* engine.c */
 struct job *engine_find_job(struct engine *e, const struct digest *d);
 void engine_rows_changed(struct engine *e);
-/* At rows that others may have changed: what is shown, and what is to be fetched. */
+/* Looks at rows that others may have changed: what is shown, and what is to be fetched. */
 void engine_look(struct engine *e);
 void engine_add_job(struct engine *e, struct job *job);
 void engine_drop_job(struct engine *e, struct job *job);
@@ -190,7 +192,7 @@ void engine_tell_lost(struct engine *e, const struct digest *d);
 void engine_tell_failed(struct engine *e, const struct digest *d, int64_t first, int64_t n,
 			const struct err *why);
 bool engine_is_open(struct engine *e, const struct digest *d);
-/* A job of either kind exists. */
+/* Whether a job of either kind exists. */
 bool engine_is_fetching(struct engine *e, const struct digest *d);
 
 /* engine_inbox.c */
@@ -219,7 +221,7 @@ void engine_rebuilt(struct engine *e, struct pass *pass);
 struct lazyjob *engine_find_lazyjob(struct engine *e, const struct digest *d);
 struct lazyjob *engine_add_lazyjob(struct engine *e, const struct object_row *row);
 int64_t engine_lazyjob_bytes(const struct lazyjob *job);	/* here; lazies held */
-/* Without lazy and file then. */
+/* It is without lazy and file then. */
 void engine_stop_lazyjob(struct engine *e, struct lazyjob *job);
 void engine_drop_lazyjob(struct engine *e, struct lazyjob *job);
 void engine_fail_lazyjob(struct engine *e, struct lazyjob *job, const struct err *why);

@@ -108,8 +108,7 @@ purge(struct engine *e)
 		return;
 	err_clear(&err);
 	if (purge_by_policy(e->catalogue, e->config.store, engine_conf(e), stamp_now(),
-			    ops->is_open,
-			    ops->arg, &purged, &err) != 0)
+			    ops->is_open, ops->arg, &purged, &err) != 0)
 		log_err(LOG_LVL_ERROR, "purging expired images", &err);
 	if (purged.files > 0)
 		log_info("%d expired images purged (expire_keep)", purged.files);
