@@ -6,8 +6,8 @@
  *	2	a command line of vmimagefs, an argument a line
  *	3	the same of mount.vmimagefs
  *	4	the same of a vmcatcher command, which the next byte names
- *	5	what a worker that was taken over sends to the supervisor (fs/note.h): 1 byte flags (1:
- *		another magic number, 2: cut), kind 4, rc 4, code 4, the sentence
+ *	5	what a worker that was taken over sends to the supervisor (fs/note.h): 1 byte flags
+ *		(1: another magic number, 2: cut), kind 4, rc 4, code 4, the sentence
  *
  * The daemon's side is the engine with its catalogue and store, but without its loop: nothing is
  * fetched.  control.c is compiled in here, because control_call() wants a socket in a directory.
@@ -49,7 +49,8 @@ setup_engine(void)
 	fuzz_must(catalogue_open(&config.catalogue, conf, CATALOGUE_CREATE, NULL, &err), &err);
 	fuzz_furnish(config.catalogue);
 	fuzz_must(store_init(conf, catalogue_store_id(config.catalogue), true, &err), &err);
-	fuzz_must(store_open(conf, catalogue_store_id(config.catalogue), &config.store, &err), &err);
+	fuzz_must(store_open(conf, catalogue_store_id(config.catalogue), &config.store, &err),
+		  &err);
 	fuzz_must(store_lock(config.store, &err), &err);
 	config.control_socket = control_listen(conf, geteuid(), getegid(), &err);
 	fuzz_must(config.control_socket < 0 ? config.control_socket : 0, &err);
@@ -167,7 +168,8 @@ check_note(struct fuzz_input *in)
 	sent.rc = (int32_t)fuzz_take_number(in, 4);
 	sent.code = (int32_t)fuzz_take_number(in, 4);
 	if (in->len > 0)
-		memcpy(sent.text, in->data, in->len < sizeof(sent.text) ? in->len : sizeof(sent.text));
+		memcpy(sent.text, in->data,
+		       in->len < sizeof(sent.text) ? in->len : sizeof(sent.text));
 	if (send(pair[1], &sent, sizeof(sent) - ((flags & 2) != 0), MSG_NOSIGNAL) < 0)
 		abort();
 	rc = note_receive(pair[0], &got, &fd, false);

@@ -40,7 +40,8 @@ fuzz_dir(void)
 
 	if (fuzz_own_dir[0] != '\0')
 		return fuzz_own_dir;
-	snprintf(fuzz_own_dir, sizeof(fuzz_own_dir), "%s/vmi-fuzz-XXXXXX", tmp != NULL ? tmp : "/tmp");
+	snprintf(fuzz_own_dir, sizeof(fuzz_own_dir), "%s/vmi-fuzz-XXXXXX",
+		 tmp != NULL ? tmp : "/tmp");
 	if (mkdtemp(fuzz_own_dir) == NULL) {
 		perror(fuzz_own_dir);
 		abort();

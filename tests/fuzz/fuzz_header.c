@@ -2,10 +2,11 @@
  * X16: what a web server says (tools/fetcher_header.h), and what the fetcher, which read it, says
  * to us (core/fetch.h).
  *
- *	0..2	1 byte offset, 1 byte length asked for (in 64 KiB), 1 byte flags, the lines of a header
- *	3	2 bytes as above, then answers of a fetcher that was taken over: 1 byte flags (1: another
- *		magic number, 2: cut), kind 1, offset, total and bytes 8 each, rc, code, status and
- *		retry 2 each, two lengths of 1 byte, ETag and sentence
+ *	0..2	1 byte offset, 1 byte length asked for (in 64 KiB), 1 byte flags, the lines of a
+ *		header
+ *	3	2 bytes as above, then answers of a fetcher that was taken over: 1 byte flags (1:
+ *		another magic number, 2: cut), kind 1, offset, total and bytes 8 each, rc, code,
+ *		status and retry 2 each, two lengths of 1 byte, ETag and sentence
  *
  * An accepted header names bytes that were asked for and no others.  fetch.c is compiled in here,
  * because a struct fetch comes only with a process.

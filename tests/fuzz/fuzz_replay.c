@@ -60,7 +60,8 @@ main(int argc, char **argv)
 	/* libtool and automake may put something before it. */
 	name = strstr(name, "test_fuzz_");
 	if (n == 0 && name != NULL) {
-		CLEANUP_FREE char *corpus = xasprintf("fuzz/corpus/%s", name + strlen("test_fuzz_"));
+		CLEANUP_FREE char *corpus = xasprintf("fuzz/corpus/%s",
+						      name + strlen("test_fuzz_"));
 
 		dir = fuzz_source(corpus);
 		n = replay_dir(dir);

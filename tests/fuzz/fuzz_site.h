@@ -98,7 +98,8 @@ fuzz_list_text(struct buf *b, const char *list_id, const char *images)
 	stamp_format(FUZZ_NOW + 100LL * 365 * 86400, expires);
 	buf_printf(b, "{\"hv:imagelist\":{\"dc:date:created\":\"%s\",\"dc:date:expires\":\"%s\","
 		   "\"dc:identifier\":\"%s\",\"dc:description\":\"a list\",\"dc:title\":\"List\","
-		   "\"dc:source\":\"here\",\"hv:version\":\"1\",\"hv:uri\":\"https://example.org/%s\","
+		   "\"dc:source\":\"here\",\"hv:version\":\"1\","
+		   "\"hv:uri\":\"https://example.org/%s\","
 		   "\"hv:endorser\":{\"hv:x509\":{\"hv:ca\":\"" CA "\",\"hv:dn\":\"" ALICE "\","
 		   "\"hv:email\":\"a@example.org\",\"dc:creator\":\"Alice\"}},\"hv:images\":[",
 		   created, expires, list_id, list_id);
@@ -121,7 +122,8 @@ fuzz_verify(void *arg, const void *message, size_t len, struct verdict *out, str
 static inline int64_t
 fuzz_subscribe(struct catalogue *c, const char *list_id, const char *images, int select_new)
 {
-	struct subscription_row row = { .list_id = xstrdup(list_id), .select_new = select_new }, got;
+	struct subscription_row row = { .list_id = xstrdup(list_id), .select_new = select_new };
+	struct subscription_row got;
 	CLEANUP_BUF struct buf text = BUF_INIT;
 	struct update_result result;
 	struct imagelist *list = NULL;

@@ -6,8 +6,8 @@
  *	1	a CMS structure (DER), put into an opaque message
  *	2	a CMS structure, beside the fixed text of a clear-signed one
  *	3	a verdict as a verifier that was taken over might send it: 1 byte flags (1: another
- *		magic number, 2: cut to what is left), rc 4, code 4, switches 4, four lengths of 2 bytes,
- *		that of the payload 4, then texts and payload
+ *		magic number, 2: cut to what is left), rc 4, code 4, switches 4, four lengths of 2
+ *		bytes, that of the payload 4, then texts and payload
  *	4	two names: hv:dn of a list, newline, that of a certificate
  *
  * trust/ holds two CAs with CRLs that are good until 2120.  Nobody but those who hold their keys

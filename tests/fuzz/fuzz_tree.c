@@ -31,7 +31,8 @@
 const char *
 fuzz_title(void)
 {
-	return "X17 trees, maps, block digests and archives are taken only if they are what they say";
+	return "X17 trees, maps, block digests and archives are taken only if they are what they"
+	       " say";
 }
 
 /* ---- trees ----------------------------------------------------------------------------------- */

@@ -2,8 +2,8 @@
  * X15: the files of a trust directory (core/policy.h, core/trustdir.h, core/chain.h).
  *
  *	0, 1	a .signing_policy, a .namespaces alone: one line issuer, one line subject, the file
- *	2..5	one file of trust/ replaced: 2 the root's CRL, 3 the sub-CA's certificate, 4 the root's
- *		.signing_policy, 5 the sub-CA's .namespaces; then signed.smime is verified
+ *	2..5	one file of trust/ replaced: 2 the root's CRL, 3 the sub-CA's certificate, 4 the
+ *		root's .signing_policy, 5 the sub-CA's .namespaces; then signed.smime is verified
  *
  * fetch-crl brings CRLs over plain HTTP: whoever changes one must not make it say anything.  That a
  * policy is a policy of the site's own is no reason to crash, or to take long.

@@ -136,8 +136,8 @@ check_url(const char *url)
 	if (fetch_split_url(url, &clean, &user, &password, &err) == 0) {
 		FUZZ_CHECK(clean != NULL && strlen(clean) <= LIMIT_URI_BYTES);
 		FUZZ_CHECK((user == NULL) == (password == NULL));
-		FUZZ_CHECK(user == NULL ||
-			   (strlen(user) < FETCH_SECRET_MAX && strlen(password) < FETCH_SECRET_MAX));
+		FUZZ_CHECK(user == NULL || (strlen(user) < FETCH_SECRET_MAX &&
+					    strlen(password) < FETCH_SECRET_MAX));
 	} else {
 		FUZZ_CHECK(clean == NULL && user == NULL && password == NULL);
 		FUZZ_CHECK(err.rc == -EINVAL);

@@ -1,10 +1,10 @@
 /*
  * clock.c - LD_PRELOAD: the wall clock is wrong by as many seconds as a file says.
  *
- *   CLOCK_FILE    its first 32 bytes are a decimal number and spaces.  It is mapped when the program
- *                 starts: what is written into it later counts at once, also where files cannot be
- *                 opened any more.  A second number, if there is one, is for the monotonic clock,
- *                 which otherwise goes on as it was
+ *   CLOCK_FILE    its first 32 bytes are a decimal number and spaces.  It is mapped when the
+ *                 program starts: what is written into it later counts at once, also where files
+ *                 cannot be opened any more.  A second number, if there is one, is for the
+ *                 monotonic clock, which otherwise goes on as it was
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -17,8 +17,8 @@
  *     --reads N         of spots in a round (64)
  *     --rounds N        that often (1); --seconds S: until S seconds have passed
  *     --seed N          of what is random; printed with every failure
- *     --errors NAMES    these (ESTALE,EKEYEXPIRED) may end a round, or the read of a spot; bytes that
- *                       did come must be right
+ *     --errors NAMES    these (ESTALE,EKEYEXPIRED) may end a round, or the read of a spot; bytes
+ *                       that did come must be right
  *     --start FILE      make this file when the first read is about to be asked for
  *     --count           print "rounds N reads N bytes N errors N" at the end
  *
@@ -481,11 +481,16 @@ int
 main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "mode", required_argument, NULL, 'm' },   { "rounds", required_argument, NULL, 'r' },
-		{ "seconds", required_argument, NULL, 's' },{ "seed", required_argument, NULL, 'd' },
-		{ "errors", required_argument, NULL, 'e' }, { "start", required_argument, NULL, 't' },
-		{ "from", required_argument, NULL, 'f' },   { "length", required_argument, NULL, 'l' },
-		{ "reads", required_argument, NULL, 'n' },  { "count", no_argument, NULL, 'c' },
+		{ "mode", required_argument, NULL, 'm' },
+		{ "rounds", required_argument, NULL, 'r' },
+		{ "seconds", required_argument, NULL, 's' },
+		{ "seed", required_argument, NULL, 'd' },
+		{ "errors", required_argument, NULL, 'e' },
+		{ "start", required_argument, NULL, 't' },
+		{ "from", required_argument, NULL, 'f' },
+		{ "length", required_argument, NULL, 'l' },
+		{ "reads", required_argument, NULL, 'n' },
+		{ "count", no_argument, NULL, 'c' },
 		{ NULL, 0, NULL, 0 },
 	};
 	struct oracle o = { .seed = 1, .allowed = "", .n_spots = 64 };
@@ -526,8 +531,9 @@ main(int argc, char **argv)
 	load_original(&o, argv[optind + 1]);
 	run(&o, list, rounds, seconds);
 	if (count)
-		printf("rounds %" PRIu64 " reads %" PRIu64 " bytes %" PRIu64 " errors %" PRIu64 "\n",
-		       o.n_rounds, o.n_reads, o.n_bytes, o.n_errors);
+		printf("rounds %" PRIu64 " reads %" PRIu64
+		       " bytes %" PRIu64 " errors %" PRIu64 "\n", o.n_rounds, o.n_reads,
+		       o.n_bytes, o.n_errors);
 	free(o.buffer);
 	return 0;
 }

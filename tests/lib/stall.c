@@ -2,8 +2,8 @@
  * stall.c - a disk that stops answering when it is told to.
  *
  *   stall IMAGE MOUNTPOINT    mounts one file, MOUNTPOINT/disk, which is IMAGE, and stays in the
- *                             foreground.  USR1: from now on nothing is answered; USR2: all that waits is,
- *                             and what comes.  KILL: what waits fails
+ *                             foreground.  USR1: from now on nothing is answered; USR2: all that
+ *                             waits is, and what comes.  KILL: what waits fails
  *
  * A loop device on disk makes a block device of it.  Nothing of it is kept in memory (direct_io),
  * so that what the file system above asks for is asked here.  One thread.

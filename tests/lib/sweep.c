@@ -1,8 +1,8 @@
 /*
  * sweep - one command run again and again, each time with another call of it failing.
  *
- *	sweep [-bvwx] [-e STATUS] [-n POINTS [-o SEED] | -a] [-t SECONDS] [-k CHECK] [-m COUNTS] -s SITE -S SHIM
- *	      -f CALL:ERRNO[,...] -- COMMAND...
+ *	sweep [-bvwx] [-e STATUS] [-n POINTS [-o SEED] | -a] [-t SECONDS] [-k CHECK] [-m COUNTS]
+ *	      -s SITE -S SHIM -f CALL:ERRNO[,...] -- COMMAND...
  *
  * The command runs once in peace, and what it changed is noted: the site (a directory with state,
  * cache and run) before and after.  Then, for each CALL:ERRNO, it runs again and again from the
@@ -17,15 +17,15 @@
  *
  * EINTR and short (half of what was asked for) are no failures: it must end with 0, as after.
  *
- *   -n POINTS   so many Ns of each CALL:ERRNO, evenly spread; by default all.  Four times as many of
- *               malloc.  SEED says which one, if it is one
- *   -a          all of malloc, too; otherwise one for each way (call stack) by which memory is asked
- *               for
+ *   -n POINTS   so many Ns of each CALL:ERRNO, evenly spread; by default all.  Four times as many
+ *               of malloc.  SEED says which one, if it is one
+ *   -a          all of malloc, too; otherwise one for each way (call stack) by which memory is
+ *               asked for
  *   -b          the command looks by itself whether all is well afterwards: only the catalogue is
  *               looked at, and nothing is done again
  *   -e STATUS   the status with which it ends in peace (0)
- *   -w          the command works in several steps: between before and after there may be others, and
- *               done again it may tell of less, because less was left to do
+ *   -w          the command works in several steps: between before and after there may be others,
+ *               and done again it may tell of less, because less was left to do
  *   -x          files may be left: the next start of the daemon looks at them
  *   -m COUNTS   the counters, made by the caller, who lets calls count (first byte 0) or not (1)
  *
@@ -623,9 +623,8 @@ map_counts(struct sweep *s)
 static void __attribute__((noreturn))
 usage(void)
 {
-	fputs("usage: sweep [-abvwx] [-e STATUS] [-n POINTS] [-o SEED] [-t SECONDS] [-k CHECK] [-m"
-	      " COUNTS] -s SITE"
-	      " -S SHIM -f CALL:ERRNO[,...] -- COMMAND...\n", stderr);
+	fputs("usage: sweep [-abvwx] [-e STATUS] [-n POINTS] [-o SEED] [-t SECONDS] [-k CHECK]"
+	      " [-m COUNTS] -s SITE -S SHIM -f CALL:ERRNO[,...] -- COMMAND...\n", stderr);
 	exit(2);
 }
 

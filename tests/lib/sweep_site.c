@@ -158,8 +158,7 @@ static const char *const passed_over[] = { "revision", "inode", "note", "leaving
 static const char *const moments[] = {
 	"rev", "time", "updated", "tried", "imported", "fetched", "expired_at", "next_try", "uuid",
 	"session", "etag", "etag_url", "tries", "code", "error", "strict_reason", "used", "id",
-	"ino",
-	"last_used", NULL
+	"ino", "last_used", NULL
 };
 
 /* Others are shown differently. */
@@ -255,8 +254,7 @@ add_table(void *arg, int n, char **values, char **names)
 	sqlite3_exec(t->db, ask_columns, add_column, &c, NULL);
 	if (c.select.len > 0) {
 		CLEANUP_FREE char *rows = xasprintf("SELECT '%s: ' || %s AS line FROM %s ORDER BY"
-						    " 1",
-						    values[0], buf_str(&c.select), values[0]);
+						    " 1", values[0], buf_str(&c.select), values[0]);
 
 		ask(t->db, rows, t->out);
 	}
@@ -384,6 +382,5 @@ site_show_difference(const char *what, const struct buf *wanted, const struct bu
 	la = strcspn(a, "\n");
 	lb = strcspn(b, "\n");
 	printf("#   %s: %.*s\n#   but it is: %.*s\n", what, (int)(la < SHOWN_MAX ? la : SHOWN_MAX),
-	       a,
-	       (int)(lb < SHOWN_MAX ? lb : SHOWN_MAX), b);
+	       a, (int)(lb < SHOWN_MAX ? lb : SHOWN_MAX), b);
 }

@@ -208,7 +208,8 @@ treebed_image_json(const struct treebed_image *image, struct buf *out)
 		   "\"sl:osversion\":\"12\",\"sl:arch\":\"x86_64\",\"hv:hypervisor\":\"kvm\","
 		   "\"hv:format\":\"%s\",\"hv:size\":%d,\"sl:checksum:sha512\":\"%s\","
 		   "\"hv:uri\":\"https://images.example.org/%d.img\"", version,
-		   image->format != NULL ? image->format : "raw", 4096 + image->number, hex, image->number);
+		   image->format != NULL ? image->format : "raw", 4096 + image->number, hex,
+		   image->number);
 	if (image->blocks) {
 		treebed_root(image->number, version, &d);
 		digest_hex(&d, hex);

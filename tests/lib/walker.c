@@ -5,11 +5,11 @@
  *
  * The lists are made so that each version can be told from every other:
  *
- *   - whatever has a text of the version's says it as vNNNv, so that a file of metadata in which two
- *     of them differ shows two versions;
- *   - each version has COUNT images whose names begin with one of the PREFIXes, and none of the other
- *     PREFIXes, so that one answer for MNT/images that has more or fewer, or two prefixes, is a
- *     mixture; the images NAME are always there.
+ *   - whatever has a text of the version's says it as vNNNv, so that a file of metadata in which
+ *     two of them differ shows two versions;
+ *   - each version has COUNT images whose names begin with one of the PREFIXes, and none of the
+ *     other PREFIXes, so that one answer for MNT/images that has more or fewer, or two prefixes, is
+ *     a mixture; the images NAME are always there.
  *
  * A listing in pieces goes on in the tree of the moment, also when it only asks whether there is
  * more; whatever was there throughout must be in it exactly once.  One answer shows one tree: of
