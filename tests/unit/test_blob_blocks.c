@@ -397,8 +397,7 @@ main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		TEST("the first read of an image with a signed tree asks for tree and block at"
-		     " once",
-		     asks_for_tree_and_granule),
+		     " once", asks_for_tree_and_granule),
 		TEST("C01 hundreds of readers of one block get it from the buffer that was checked",
 		     answers_from_what_lands),
 		TEST("what is here is served while the rest is not", serves_what_is_here),

@@ -293,8 +293,7 @@ main(void)
 		T("the successor stays with its own", successor_has_its_own_signer),
 		T("a version that a newer list names is that list's", version_that_is_named_again),
 		T("an endorser who is unlinked from a list takes along what it signed for it"
-		  " before",
-		  subscribed_anew_with_another_endorser),
+		  " before", subscribed_anew_with_another_endorser),
 		T("who was never trusted with it takes nothing along",
 		  unrelated_changes_cut_nothing),
 		T("a revoked signer's old versions are distrusted", revoked_signer),

@@ -114,19 +114,18 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		{ "a clock without a past is taken as it is", good_without_a_past, NULL, NULL },
-		{ "K03 a clock of the past, or older than a known list, is behind", behind, NULL,
-		  NULL,
+		{ "a clock without a past is taken as it is", good_without_a_past, NULL, NULL,
 		  NULL },
-		{ "K02 a clock 30 days later than it was last seen is ahead", ahead, NULL, NULL },
+		{ "K03 a clock of the past, or older than a known list, is behind", behind, NULL,
+		  NULL, NULL },
+		{ "K02 a clock 30 days later than it was last seen is ahead", ahead, NULL, NULL,
+		  NULL },
 		{ "K02 one that has been ahead for a day is believed, in however many runs",
 		  ahead_for_a_day_in_all, NULL, NULL, NULL },
 		{ "K02 one that leaps meanwhile counts from the beginning", ahead_and_another_one,
-		  NULL,
-		  NULL, NULL },
+		  NULL, NULL, NULL },
 		{ "K02 a note of it that is none counts for nothing", ahead_text_that_is_none, NULL,
-		  NULL,
-		  NULL },
+		  NULL, NULL },
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -308,14 +308,12 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST("what lies in the store is hashed while the engine goes on, one file at a"
-		     " time",
-		     in_the_background),
+		     " time", in_the_background),
 		TEST("who wants such an image waits for that, and nothing is fetched",
 		     readers_wait),
 		TEST("a command has only that hashed which it needs", only_what_is_wanted),
 		TEST("a file that turns out to be bad goes to quarantine, and who waits has it"
-		     " fetched",
-		     damaged),
+		     " fetched", damaged),
 		TEST("of an image that is withdrawn meanwhile nothing is shown and nothing deleted",
 		     withdrawn),
 		TEST("one that is deselected meanwhile is taken over", deselected),
@@ -324,8 +322,7 @@ main(void)
 		TEST("where a list comes with other block digests the file is hashed once more",
 		     other_blocks),
 		TEST("what had left before its row could say that it is here is kept as what has"
-		     " left,"
-		     " and goes if nobody names it", left_before),
+		     " left, and goes if nobody names it", left_before),
 		TEST("what is hidden with its list is not deleted, and adopted when that is back",
 		     hidden),
 		TEST("what cannot be read just now is not deleted, be it that nobody wants it",

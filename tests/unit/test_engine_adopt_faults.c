@@ -217,8 +217,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST("B34 where the row cannot be written readers are served, and it is written"
-		     " later",
-		     row_cannot_be_written),
+		     " later", row_cannot_be_written),
 		TEST("a store that cannot be walked through at the start is looked at file by file",
 		     walk_fails),
 		TEST("where that fails, too, it is tried again at checks, and nothing prefetched"
@@ -227,8 +226,8 @@ main(void)
 		     fetched_by_a_job_that_ended),
 		TEST("B34 who asks for it while that ends is served, and its row is written later",
 		     fetched_before_the_job_began),
-		TEST("B12 where a file is gone its image is read block by block as one that was never here",
-		     blocks_after_a_loss),
+		TEST("B12 where a file is gone its image is read block by block as one that was"
+		     " never here", blocks_after_a_loss),
 	};
 
 	return cmocka_run_group_tests_name("engine_adopt_faults", tests, NULL, NULL);

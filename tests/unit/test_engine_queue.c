@@ -166,12 +166,10 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST("an image whose try failed is tried again after those that wait for their"
-		     " first one",
-		     all_have_their_turn),
+		     " first one", all_have_their_turn),
 		TEST("what is stored or received keeps its place in the order", others_go_on),
 		TEST("readers of images that cannot be had do not keep other readers waiting for"
-		     " ever",
-		     readers_have_their_turn),
+		     " ever", readers_have_their_turn),
 		TEST("readers go first, and what nobody waits for leaves them one place",
 		     readers_first),
 		TEST("a reader does not wait for the only place when nobody waits for what has it",

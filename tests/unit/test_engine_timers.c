@@ -331,8 +331,7 @@ main(void)
 		TEST("B34 a catalogue that cannot say what expires next is not asked all the time",
 		     asks_now_and_then),
 		TEST("B12 a file that others removed is noticed when the store is counted, and"
-		     " fetched",
-		     removed_by_others),
+		     " fetched", removed_by_others),
 		TEST("B12 one that is open is left to who reads it", removed_while_open),
 		TEST("B12 many that were removed are noticed in steps, one a check", many_removed),
 	};

@@ -274,7 +274,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		{ "what a row says of an object decides how dear it is", kinds, NULL, NULL, NULL },
-		{ "X07 what is open, pinned or in somebody's hands never leaves", never, NULL, NULL },
+		{ "X07 what is open, pinned or in somebody's hands never leaves", never, NULL, NULL,
+		  NULL },
 		{ "quarantine, dead parts, what has expired, what is not selected, what nobody "
 		  "waits for: in this order they leave", in_order, NULL, NULL, NULL },
 		{ "selected images leave only if evict_selected says so, what is being filled only "

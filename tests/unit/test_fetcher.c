@@ -200,8 +200,7 @@ connections_of(const char *path)
 	assert_int_equal(fetch_to_buf(nobody(), &req, &body, &err), 0);
 	waitpid(child, NULL, 0);
 	assert_int_equal(sscanf(buf_str(&body), "%*s %" SCNd64 " %" SCNd64 " %" SCNd64, &requests,
-				&bytes,
-				&connections), 3);
+				&bytes, &connections), 3);
 	return connections;
 }
 
@@ -662,18 +661,20 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		{ "BEGIN comes before the body, END after it", answers_in_order, NULL, NULL, NULL },
 		{ "C17 a second request is answered; the connection of a whole file is closed with"
-		  " it",
-		  second_request, NULL, NULL, NULL },
-		{ "parts of a file come over one connection", parts_over_one_connection, NULL, NULL },
+		  " it", second_request, NULL, NULL, NULL },
+		{ "parts of a file come over one connection", parts_over_one_connection, NULL, NULL,
+		  NULL },
 		{ "T26 T27 of what is not the part that was asked for no byte is passed on",
 		  whole_instead_of_part, NULL, NULL, NULL },
 		{ "T28 a shorter part ends well, and END says how much came", part_in_part, NULL,
 		  NULL, NULL },
-		{ "a body that goes on after its part is refused", part_cut_short, NULL, NULL },
+		{ "a body that goes on after its part is refused", part_cut_short, NULL, NULL,
+		  NULL },
 		{ "T24 after an HTTP error the next request is served", refusal_then_success, NULL,
 		  NULL, NULL },
 		{ "T08 a cut body is counted to the byte", cut_in_the_middle, NULL, NULL, NULL },
-		{ "T03 T04 T06 a server that says no more is given up", silence_ends, NULL, NULL },
+		{ "T03 T04 T06 a server that says no more is given up", silence_ends, NULL, NULL,
+		  NULL },
 		{ "T09 a body cut short without a length is not whole", cut_without_length, NULL,
 		  NULL, NULL },
 		{ "T20 T22 there are four redirects at most, and all to http or https",
@@ -681,13 +682,16 @@ main(void)
 		{ "a password goes to nobody without TLS", secret_without_tls, NULL, NULL, NULL },
 		{ "a file that does not lie below file_prefix is refused", file_elsewhere, NULL,
 		  NULL, NULL },
-		{ "a reader that closes the pipe ends a stalled transfer", reader_gone, NULL, NULL },
+		{ "a reader that closes the pipe ends a stalled transfer", reader_gone, NULL, NULL,
+		  NULL },
 		{ "a fetcher ends when its parent does, also while it waits", parent_gone, NULL,
 		  NULL, NULL },
 		{ "a reader that takes its time is not held against the server", reader_slow, NULL,
 		  NULL, NULL },
-		{ "T13 a list comes into memory whole or not at all", list_in_memory, NULL, NULL },
-		{ "X10 the sandbox holds for later requests", sandbox_holds_for_files, NULL, NULL },
+		{ "T13 a list comes into memory whole or not at all", list_in_memory, NULL, NULL,
+		  NULL },
+		{ "X10 the sandbox holds for later requests", sandbox_holds_for_files, NULL, NULL,
+		  NULL },
 	};
 
 	signal(SIGPIPE, SIG_IGN);

@@ -345,8 +345,7 @@ statuses(void **state)
 		"HTTP/1.1 404 x\r\n", "HTTP/1.1 410 x\r\n", "HTTP/1.1 429 x\r\n",
 		"HTTP/1.1 500 x\r\n",
 		"HTTP/1.1 503 x\r\n", "HTTP/1.1 101 x\r\n", "HTTP/1.1 203 x\r\n",
-		"HTTP/1.1 302 x\r\n",
-		"HTTP/1.1 999\r\n",
+		"HTTP/1.1 302 x\r\n", "HTTP/1.1 999\r\n",
 	};
 	struct header h;
 	struct header_body body;
@@ -416,7 +415,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		{ "a 200 with the right length begins at byte 0", whole_file, NULL, NULL, NULL },
-		{ "an interim response leaves nothing behind", interim_responses, NULL, NULL },
+		{ "an interim response leaves nothing behind", interim_responses, NULL, NULL,
+		  NULL },
 		{ "T14 a header of more than 64 KiB is refused", header_flood, NULL, NULL, NULL },
 		{ "T15 endless interim responses are refused", endless_continue, NULL, NULL, NULL },
 		{ "T17 T18 T19 contradicting, negative and overlong lengths are refused",
@@ -429,17 +429,22 @@ main(void)
 		  NULL, NULL },
 		{ "T28 a shorter range is accepted for what its Content-Range proves",
 		  range_shorter, NULL, NULL, NULL },
-		{ "T26 a 200 to a range request starts the file again", range_ignored, NULL, NULL },
-		{ "T27 a malformed or other Content-Range is refused", range_malformed, NULL, NULL },
-		{ "a part is what was asked for, or the beginning of it", part_as_asked, NULL, NULL },
+		{ "T26 a 200 to a range request starts the file again", range_ignored, NULL, NULL,
+		  NULL },
+		{ "T27 a malformed or other Content-Range is refused", range_malformed, NULL, NULL,
+		  NULL },
+		{ "a part is what was asked for, or the beginning of it", part_as_asked, NULL, NULL,
+		  NULL },
 		{ "T26 T27 anything else is no answer to a request for a part", part_refused, NULL,
 		  NULL, NULL },
 		{ "a part from byte 0 is a part too", part_from_the_start, NULL, NULL, NULL },
-		{ "T29 a range of a file that has changed is refused", changed_file, NULL, NULL },
+		{ "T29 a range of a file that has changed is refused", changed_file, NULL, NULL,
+		  NULL },
 		{ "T29 only a strong validator is kept", validators, NULL, NULL, NULL },
 		{ "T24 every other status is a failed download", statuses, NULL, NULL, NULL },
 		{ "T24 Retry-After is capped at five minutes", retry_after, NULL, NULL, NULL },
-		{ "a redirect is a 3xx with a Location of bounded length", redirects, NULL, NULL },
+		{ "a redirect is a 3xx with a Location of bounded length", redirects, NULL, NULL,
+		  NULL },
 		{ "trailers change nothing", trailers, NULL, NULL, NULL },
 	};
 

@@ -317,8 +317,7 @@ main(void)
 		TEST("the fs-verity digest of an image is read, and where its sidecar is",
 		     block_digests),
 		TEST("L19 a malformed block digest or sidecar address refuses the image, never"
-		     " silently"
-		     " the digest", bad_block_digests),
+		     " silently the digest", bad_block_digests),
 		TEST("a refusal names the key that is wrong", refusals_name_the_key),
 		TEST("L11 odd identifiers are kept verbatim, unusable ones refuse the image",
 		     identifiers),

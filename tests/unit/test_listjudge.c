@@ -435,8 +435,7 @@ main(void)
 		  endorsers),
 		T("L12 the first list of a subscription may have any version", first_list),
 		T("L27 a list in the old form, and one of another address, are taken with a"
-		  " warning",
-		  form),
+		  " warning", form),
 		T("S07 a credential is a subject and an issuer: from another CA it is another one",
 		  issuer_counts),
 		T("S05 a message without a signer's subject and issuer has no endorser", no_signer),

@@ -203,8 +203,7 @@ writes_as_syslogd_expects(void **state)
 	(void)state;
 	assert_true(logsink_syslog(path, LOG_WARNING, "prog", "a fact: 50 %s", 0));
 	assert_int_equal(sscanf(received(fd), "<%d>%3[A-Za-z] %d %8[0-9:] %99[^\n]%n", &priority,
-				month,
-				&day, clock, rest, &n), 5);
+				month, &day, clock, rest, &n), 5);
 	assert_int_equal(priority, LOG_DAEMON | LOG_WARNING);
 	assert_in_range(day, 1, 31);
 	assert_int_equal(strlen(clock), 8);
@@ -318,8 +317,7 @@ main(void)
 		TEST("the log's socket takes no number that others may be given",
 		     stays_apart_from_other_descriptors),
 		TEST("I13 a daemon's log that nobody reads holds nobody up, and says later what is"
-		     " missing",
-		     says_what_is_missing),
+		     " missing", says_what_is_missing),
 	};
 
 	return cmocka_run_group_tests_name("logsink", tests, NULL, NULL);

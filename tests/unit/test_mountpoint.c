@@ -371,8 +371,7 @@ main(void)
 		{ "P10 not one whose daemon began while it was asked", one_that_begins_is_not,
 		  forget, NULL, NULL },
 		{ "P10 nor what was mounted over it meanwhile", what_lies_over_it_is_not, forget,
-		  NULL,
-		  NULL },
+		  NULL, NULL },
 		{ "P10 one whose daemon lives is not asked", one_that_lives_is_not_asked, forget,
 		  NULL, NULL },
 	};

@@ -338,8 +338,7 @@ main(void)
 		  outlive_the_catalogue),
 		T("pins end with their subscription", end_with_the_subscription),
 		T("while a list cannot be believed its images are not evicted as if they had"
-		  " expired",
-		  hidden_for_a_while),
+		  " expired", hidden_for_a_while),
 		T("the last use of an image is noted, never goes back, and changes nothing that is "
 		  "shown", used),
 		T("who used an image while the clock was ahead does not keep it for ever",

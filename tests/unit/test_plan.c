@@ -237,8 +237,7 @@ main(void)
 		TEST("L24 prefetch says what is fetched before anybody reads it",
 		     prefetches_by_policy),
 		TEST("an image is read block by block if its tree is signed and nothing speaks"
-		     " against it",
-		     reads_in_blocks_what_is_signed),
+		     " against it", reads_in_blocks_what_is_signed),
 		TEST("fill says what is fetched of an image beyond what is read", fills_by_policy),
 		TEST("readers get the errno values that the manual lists",
 		     tells_readers_what_the_manual_lists),

@@ -96,7 +96,8 @@ static void
 test_no_regex(void **state)
 {
 	assert_int_equal(add_signing(state, HEAD
-	    "cond_subjects globus '\"/DC=org/(.*\" \"/DC=[oO]rg/*\" \"/DC=....*\" \"^/DC=org/*\"'\n",
+	    "cond_subjects globus"
+	    " '\"/DC=org/(.*\" \"/DC=[oO]rg/*\" \"/DC=....*\" \"^/DC=org/*\"'\n",
 	    NULL), 0);
 	assert_refuses(state, ALICE, "outside");
 	assert_permits(state, "/DC=org/(.x");
@@ -191,8 +192,7 @@ test_namespaces_regex(void **state)
 {
 	static const char *const unsupported[] = {
 		"/DC=(org|com)/.*", "/DC=[a-z]/.*", "/DC=org/a+", "/DC=o?rg", "/DC=o*", "/a{2}",
-		"/DC=org\\d",
-		"/DC=org\\",
+		"/DC=org\\d", "/DC=org\\",
 	};
 	char text[256];
 	struct err err;

@@ -100,11 +100,11 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		{ "P14 who dies for the first time is started again at once", first_is_at_once,
-		  NULL,
-		  NULL, NULL },
+		  NULL, NULL, NULL },
 		{ "P14 who dies again and again waits longer each time, 30 s at most",
 		  then_longer_each_time, NULL, NULL, NULL },
-		{ "P14 a minute of health is forgiven everything", health_forgives, NULL, NULL },
+		{ "P14 a minute of health is forgiven everything", health_forgives, NULL, NULL,
+		  NULL },
 		{ "P07 who was killed while it worked is started again at once, each time",
 		  who_was_killed_did_nothing_wrong, NULL, NULL, NULL },
 		{ "I19 the state of the worker is read as it was written",

@@ -496,8 +496,7 @@ main(void)
 		TEST("P04 a comparison that waits for the network can be stopped",
 		     it_can_be_stopped),
 		TEST("the index knows a leaf by its digest, and goes on with the next one if it"
-		     " can",
-		     the_index_finds),
+		     " can", the_index_finds),
 		TEST("I8 the index has a bound, and leaves beyond it are not looked at",
 		     the_index_is_bounded),
 	};

@@ -406,8 +406,7 @@ expect_no_code(void)
 	expect_refused(mprotect(memory, 4096, PROT_READ | PROT_EXEC),
 		       "memory does not become code");
 	memory = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS,
-		      -1,
-		      0);
+		      -1, 0);
 	expect_refused(memory == MAP_FAILED ? -1 : 0, "no memory is both");
 }
 

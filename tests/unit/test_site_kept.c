@@ -117,10 +117,8 @@ of_many_images(void **state)
 	static const char copies[] =
 		"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 140000)"
 		" INSERT INTO image (ino, subscription, identifier, name, selected, live,"
-		" generation,"
-		" expires, meta, sha512) SELECT i, subscription, printf('%0120d', i), 'n-' || i, 1,"
-		" 0,"
-		" 1, expires, meta, sha512 FROM n, image WHERE identifier = 'a'";
+		" generation, expires, meta, sha512) SELECT i, subscription, printf('%0120d', i),"
+		" 'n-' || i, 1, 0, 1, expires, meta, sha512 FROM n, image WHERE identifier = 'a'";
 	struct fixture *f = *state;
 	CLEANUP_BUF struct buf text = BUF_INIT;
 

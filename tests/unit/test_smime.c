@@ -216,8 +216,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		{ "the list of the real vmcaster names its signer", test_sample, NULL, NULL, NULL },
 		{ "S03 a message with bytes changed is refused or means the same",
-		  test_changed_bytes,
-		  NULL, NULL, NULL },
+		  test_changed_bytes, NULL, NULL, NULL },
 		{ "S04 a signature with bytes changed is refused or means the same",
 		  test_changed_structure, NULL, NULL, NULL },
 		{ "S04 a text whose signature was changed is refused", test_changed_signature, NULL,

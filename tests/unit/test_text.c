@@ -436,14 +436,12 @@ main(void)
 		IN_BED("pending shows the coming version while the old one is shown whole",
 		       pending_shows_the_coming_version),
 		IN_BED("a version that can be read block by block is shown while cache/ has the old"
-		       " one",
-		       rooted_version_is_shown),
+		       " one", rooted_version_is_shown),
 		IN_BED("unless it turns out to be wrong as a whole", failed_version_is_not_shown),
 		IN_BED("T40 why an image is not read block by block stands in error",
 		       strict_reason_is_said),
 		IN_BED("I16 an image with damage that could not be healed is degraded, and says"
-		       " why",
-		       damage_is_said),
+		       " why", damage_is_said),
 		IN_BED("environment can be read by a shell", environment_is_shell_safe),
 		IN_BED("SHA512SUMS names what is in cache/", sums_name_what_is_cached),
 		IN_BED("status, status.json and metrics tell the same", status_in_three_forms),

@@ -578,8 +578,7 @@ main(void)
 		TEST("A13 the latest list of a subscription is read byte for byte",
 		     latest_message_is_read_verbatim),
 		TEST("A13 reading changes neither the file nor its times, and leaves none beside"
-		     " it",
-		     source_is_not_touched),
+		     " it", source_is_not_touched),
 		TEST("A13 all credentials, user name, password, anchor and policy are read",
 		     credentials_and_policy_are_read),
 		TEST("A13 names may be written in any script",
